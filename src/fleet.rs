@@ -280,7 +280,7 @@ impl Fleet {
                 result = tasks.join_next() => match result {
                     Some(Ok(Ok(record))) => finalized.extend(record),
                     Some(Ok(Err(error))) => tracing::warn!(error = text::error_chain(&error), "a lost run could not be ended"),
-                    Some(Err(error)) => tracing::error!(%error, "a burial was broken off"),
+                    Some(Err(error)) => tracing::error!(%error, "the end of a lost run was interrupted"),
                     None => break,
                 },
                 () = &mut timeout => break,

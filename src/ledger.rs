@@ -368,7 +368,7 @@ impl Ledger {
                 if let Some(version) = format_version(&bytes).filter(|version| *version > state::FORMAT_VERSION) {
                     return Err(LedgerError::NewerVersion { path, version });
                 }
-                tracing::warn!(%error, "the ledger is damaged; it is made anew from the runs");
+                tracing::warn!(%error, "the ledger is damaged; it is rebuilt from the runs");
                 Ok(self.rebuild())
             }
         }

@@ -145,8 +145,8 @@ impl InternalCommand {
             InternalCommand::Conduct { folder } => {
                 let secrets = experiment_driver::secrets(&folder);
                 log_to_stderr(&secrets);
-                let conducted = async { Ok(experiment_driver::drive(&folder, me).await?) };
-                exit_code(block_on_current_thread(conducted), &secrets)
+                let driven = async { Ok(experiment_driver::drive(&folder, me).await?) };
+                exit_code(block_on_current_thread(driven), &secrets)
             }
         }
     }

@@ -51,8 +51,8 @@ pub struct InotifyLimits {
 pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Inotify::init()?;
     let most = |name: &str| {
-        let told = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
-        told.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+        let limit = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
+        limit.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
     };
     Ok(InotifyLimits { instances: most("max_user_instances"), watches: most("max_user_watches") })
 }
@@ -102,18 +102,25 @@ impl Watcher {
 impl WatcherState {
     fn notify(&mut self, folder: &WatchDescriptor, mask: EventMask, name: Option<&OsStr>) {
         if mask.contains(EventMask::Q_OVERFLOW) {
-            self.subscribers.values().flatten().for_each(|bell| bell.notify.notify_one());
+            self.subscribers.values().flatten().for_each(|subscriber| subscriber.notify.notify_one());
             return;
         }
-        let hears = |bell: &&Subscriber| bell.ignored_name.is_none() || bell.ignored_name.map(OsStr::new) != name;
-        self.subscribers.get(folder).into_iter().flatten().filter(hears).for_each(|bell| bell.notify.notify_one());
+        let is_notified = |subscriber: &&Subscriber| {
+            subscriber.ignored_name.is_none() || subscriber.ignored_name.map(OsStr::new) != name
+        };
+        self.subscribers
+            .get(folder)
+            .into_iter()
+            .flatten()
+            .filter(is_notified)
+            .for_each(|subscriber| subscriber.notify.notify_one());
         if mask.contains(EventMask::IGNORED) {
             self.subscribers.remove(folder);
         }
     }
 
     /// Adds a folder to a subscription.
-    fn add_watch(&mut self, folder: &Path, seat: &Arc<Notify>, deaf_to: Option<&'static str>) -> AddResult {
+    fn add_watch(&mut self, folder: &Path, notify: &Arc<Notify>, ignored_name: Option<&'static str>) -> AddResult {
         let mask = WatchMask::MOVED_TO
             | WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
@@ -123,23 +130,23 @@ impl WatcherState {
         let Some(Ok(descriptor)) = self.watches.as_mut().map(|watches| watches.add(folder, mask)) else {
             return AddResult::NotWatchable;
         };
-        let bells = self.subscribers.entry(descriptor).or_default();
-        if bells.iter().any(|known| Arc::ptr_eq(&known.notify, seat)) {
+        let subscribers = self.subscribers.entry(descriptor).or_default();
+        if subscribers.iter().any(|known| Arc::ptr_eq(&known.notify, notify)) {
             return AddResult::AlreadyWatched;
         }
-        bells.push(Subscriber { notify: seat.clone(), ignored_name: deaf_to });
+        subscribers.push(Subscriber { notify: notify.clone(), ignored_name });
         AddResult::Added
     }
 
-    fn unsubscribe(&mut self, seat: &Arc<Notify>) {
+    fn unsubscribe(&mut self, notify: &Arc<Notify>) {
         let Some(watches) = self.watches.as_mut() else { return };
-        self.subscribers.retain(|folder, bells| {
-            bells.retain(|known| !Arc::ptr_eq(&known.notify, seat));
-            if bells.is_empty() {
+        self.subscribers.retain(|folder, subscribers| {
+            subscribers.retain(|known| !Arc::ptr_eq(&known.notify, notify));
+            if subscribers.is_empty() {
                 // It fails only if the folder no longer exists.
                 let _gone = watches.remove(folder.clone());
             }
-            !bells.is_empty()
+            !subscribers.is_empty()
         });
     }
 }
@@ -151,8 +158,8 @@ impl Subscription {
     }
 
     /// The same, except for one file name in it: a file that the subscriber writes itself does not wake it.
-    pub fn watch_folder_except(&mut self, folder: &Path, deaf_to: Option<&'static str>) -> bool {
-        match lock_state(&self.watcher.state).add_watch(folder, &self.notify, deaf_to) {
+    pub fn watch_folder_except(&mut self, folder: &Path, ignored_name: Option<&'static str>) -> bool {
+        match lock_state(&self.watcher.state).add_watch(folder, &self.notify, ignored_name) {
             AddResult::Added => true,
             AddResult::AlreadyWatched => false,
             AddResult::NotWatchable => {
@@ -208,29 +215,29 @@ mod tests {
     async fn a_rename_wakes_every_seat_of_the_folder_and_no_other() {
         let (folder, other) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let watcher = Watcher::start();
-        let mut seats = [watcher.subscribe(), watcher.subscribe(), watcher.subscribe()];
-        seats[0].watch_folder(folder.path());
-        seats[1].watch_folder(folder.path());
-        seats[2].watch_folder(other.path());
+        let mut subscriptions = [watcher.subscribe(), watcher.subscribe(), watcher.subscribe()];
+        subscriptions[0].watch_folder(folder.path());
+        subscriptions[1].watch_folder(folder.path());
+        subscriptions[2].watch_folder(other.path());
         std::fs::write(folder.path().join("draft"), "x").expect("write");
         std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
-        for seat in &mut seats[..2] {
-            tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+        for subscription in &mut subscriptions[..2] {
+            tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
         }
-        let silent = tokio::time::timeout(Duration::ZERO, seats[2].changed()).await;
+        let silent = tokio::time::timeout(Duration::ZERO, subscriptions[2].changed()).await;
         assert!(silent.is_err(), "nothing happened there");
     }
 
     #[tokio::test]
     async fn two_rings_before_a_look_are_one() {
-        let mut seat = Watcher::start().subscribe();
-        let bell = seat.notify.clone();
-        let mut changed = Box::pin(seat.changed());
+        let mut subscription = Watcher::start().subscribe();
+        let subscriber = subscription.notify.clone();
+        let mut changed = Box::pin(subscription.changed());
         assert!(changed.as_mut().now_or_never().is_none());
-        bell.notify_one();
-        bell.notify_one();
+        subscriber.notify_one();
+        subscriber.notify_one();
         assert!(changed.as_mut().now_or_never().is_some());
-        assert!(bell.notified().now_or_never().is_none(), "nothing is left to look for");
+        assert!(subscriber.notified().now_or_never().is_none(), "nothing is left to look for");
     }
 
     #[tokio::test]
@@ -238,12 +245,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
         let held = std::fs::File::create(&path).expect("made");
-        let mut seat = Watcher::start().subscribe();
-        seat.watch_folder(folder.path());
+        let mut subscription = Watcher::start().subscribe();
+        subscription.watch_folder(folder.path());
         drop(std::fs::File::open(&path).expect("looked at"));
-        assert!(tokio::time::timeout(Duration::from_millis(50), seat.changed()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_millis(50), subscription.changed()).await.is_err());
         drop(held);
-        tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]
@@ -266,19 +273,19 @@ mod tests {
     async fn without_inotify_a_seat_is_woken_all_the_same() {
         let folder = tempfile::tempdir().expect("temp");
         let shared = WatcherState { watches: None, subscribers: HashMap::new() };
-        let mut seat = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
-        assert!(!seat.watch_folder(folder.path()));
-        tokio::time::timeout(PATIENCE, seat.changed()).await.expect("woken");
+        let mut subscription = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
+        assert!(!subscription.watch_folder(folder.path()));
+        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]
     async fn who_leaves_takes_the_watch_along() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
-        let mut seat = watcher.subscribe();
-        seat.watch_folder(folder.path());
-        seat.watch_folder(folder.path());
-        drop(seat);
+        let mut subscription = watcher.subscribe();
+        subscription.watch_folder(folder.path());
+        subscription.watch_folder(folder.path());
+        drop(subscription);
         assert!(lock_state(&watcher.state).subscribers.is_empty());
     }
 }

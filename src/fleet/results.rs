@@ -584,5 +584,5 @@ fn whole_lines(end: &str) -> &str {
 fn entry_names(entries: &[FolderEntry]) -> String {
     let names: Vec<_> =
         entries.iter().filter_map(|entry| entry.name.strip_suffix(".txt")).map(text::safe_name).collect();
-    if names.is_empty() { "nobody yet".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "no agent yet".to_owned() } else { names.join(", ") }
 }

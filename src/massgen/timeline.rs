@@ -249,7 +249,7 @@ impl Timeline {
         let mut timeline = Timeline { attempt: layout.attempt.clone(), ..Timeline::default() };
         let attempts = files.folders(&layout.turn).iter().filter(|name| name.starts_with("attempt_")).count();
         if attempts > 1 {
-            timeline.gaps.push(format!("MassGen made {attempts} attempts, of which the last is told"));
+            timeline.gaps.push(format!("MassGen made {attempts} attempts; the last one is shown"));
         }
         let numbers = metrics::Metrics::read(&context, &mut timeline.gaps);
         let clock = TimelineClock::new(numbers.start(), events::first_local_time(&context), layout);
@@ -290,7 +290,7 @@ impl Timeline {
     fn truncate(&mut self) {
         fn cut<T>(facts: &mut Vec<T>, noun: &str, gaps: &mut Vec<String>) {
             if facts.len() > MAX_EVENTS {
-                gaps.push(format!("of {} {noun} the first {MAX_EVENTS} are told", facts.len()));
+                gaps.push(format!("of {} {noun} the first {MAX_EVENTS} are shown", facts.len()));
                 facts.truncate(MAX_EVENTS);
             }
         }

@@ -1,7 +1,7 @@
 //! What can be done about a problem. Lower modules name the step; `server` and `commands` say it, each in the words of its reader: an agent
 //! calls tools, a person types commands. The disk keeps the step's label. Pure.
 
-/// How a reader is told a step: the words of an agent, or those of a person.
+/// How a step is worded: the words of an agent, or those of a person.
 pub type Wording = fn(&NextStep) -> String;
 
 /// The next step, with the fact that belongs to it.

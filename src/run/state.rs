@@ -267,7 +267,7 @@ pub enum StopCause {
 }
 
 /// The result of a stop.
-#[must_use = "a stop may leave survivors, which the caller must be told of"]
+#[must_use = "a stop may leave survivors, which the caller has to report"]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopReport {
     /// The time from the request (or the leader's own end) to the last check.

@@ -99,7 +99,7 @@ impl<'a> ProgressReporter<'a> {
         tokio::select! {
             sent = self.target.peer.notify_progress(params) => {
                 if let Err(error) = sent {
-                    tracing::debug!(%error, "progress could not be told");
+                    tracing::debug!(%error, "progress could not be sent");
                 }
             }
             // The client is gone, and the call must end.

@@ -210,10 +210,12 @@ where
                 new
             }
             // A cancelled request needs no answer, and rmcp sends none.
-            JsonRpcMessage::Notification(told) => cancelled_request(&told.notification).is_some_and(|(id, reason)| {
-                self.wait_limits.record_cancelled(id, reason);
-                self.open_requests.remove(id)
-            }),
+            JsonRpcMessage::Notification(notification) => {
+                cancelled_request(&notification.notification).is_some_and(|(id, reason)| {
+                    self.wait_limits.record_cancelled(id, reason);
+                    self.open_requests.remove(id)
+                })
+            }
             JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => false,
         };
         expected.then_some(message)

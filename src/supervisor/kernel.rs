@@ -18,8 +18,8 @@ pub struct MissingFeature {
 
 /// The release of the kernel, such as `6.1.0-13-amd64`, if available.
 pub fn kernel_release() -> Option<String> {
-    let told = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    Some(told.trim().to_owned())
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(release.trim().to_owned())
 }
 
 /// Major and minor number of a release.

@@ -68,7 +68,7 @@ pub(super) async fn request_warm_start(
     let kind = Installation::for_program(&launch.program)?;
     let (begun, mut waits) = (Instant::now(), Some(waits));
     // The worker gets the same signals and stops whatever has started by then.
-    let mut told = std::pin::pin!(super::shutdown_signal());
+    let mut shutdown = std::pin::pin!(super::shutdown_signal());
     let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
@@ -92,7 +92,7 @@ pub(super) async fn request_warm_start(
         waits.take().into_iter().for_each(|waits| waits());
         tokio::select! {
             () = tokio::time::sleep(warm::POLL_INTERVAL) => {}
-            () = &mut told => return Err(ColdReason::Stopped),
+            () = &mut shutdown => return Err(ColdReason::Stopped),
         }
     }
 }

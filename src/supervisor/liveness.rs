@@ -98,12 +98,12 @@ mod tests {
     #[tokio::test]
     async fn a_sign_of_life_begins_the_watch_anew() {
         let at = |boot_ms| Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms, boot_id: "b".to_owned() };
-        let mut vigil = LivenessMonitor::new(at(1));
-        assert!(!vigil.observe(GrowthCounters::default(), false, at(2)));
-        assert_eq!(vigil.since, at(1));
-        assert!(vigil.observe(GrowthCounters([0, 7, 0, 0, 0]), false, at(3)));
-        assert!(!vigil.observe(GrowthCounters([0, 7, 0, 0, 0]), false, at(4)));
-        assert!(vigil.observe(GrowthCounters([0, 7, 0, 0, 0]), true, at(5)));
-        assert_eq!(vigil.since, at(5));
+        let mut monitor = LivenessMonitor::new(at(1));
+        assert!(!monitor.observe(GrowthCounters::default(), false, at(2)));
+        assert_eq!(monitor.since, at(1));
+        assert!(monitor.observe(GrowthCounters([0, 7, 0, 0, 0]), false, at(3)));
+        assert!(!monitor.observe(GrowthCounters([0, 7, 0, 0, 0]), false, at(4)));
+        assert!(monitor.observe(GrowthCounters([0, 7, 0, 0, 0]), true, at(5)));
+        assert_eq!(monitor.since, at(5));
     }
 }

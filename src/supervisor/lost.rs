@@ -88,9 +88,9 @@ fn stop_remaining(folder: &RunFolder, record: &RunRecord) -> StopReport {
     if first.is_empty() {
         return StopReport { duration: begun.elapsed(), force: Force::None, processes, survivors: Vec::new() };
     }
-    let told = signal_until_gone(folder, record, StopSignal::Terminate, TERMINATE_TIMEOUT);
-    let (force, left) = if told.is_empty() {
-        (Force::Terminate, told)
+    let signalled = signal_until_gone(folder, record, StopSignal::Terminate, TERMINATE_TIMEOUT);
+    let (force, left) = if signalled.is_empty() {
+        (Force::Terminate, signalled)
     } else {
         (Force::Kill, signal_until_gone(folder, record, StopSignal::Kill, KILL_TIMEOUT))
     };

@@ -42,7 +42,7 @@ pub(super) async fn wait_for_slot(
     record.seq += 1;
     folder.save(record, lock, Durability::Synced)?;
     report_ready();
-    let mut told = std::pin::pin!(shutdown_signal());
+    let mut shutdown = std::pin::pin!(shutdown_signal());
     let (mut seen, mut looks, mut ahead) = (None, 0, usize::MAX);
     loop {
         if let Some(ask) = folder.stop_request() {
@@ -61,7 +61,7 @@ pub(super) async fn wait_for_slot(
         looks += 1;
         tokio::select! {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
-            () = &mut told => {
+            () = &mut shutdown => {
                 let reason = "its supervisor was told to end".to_owned();
                 return record_stopped(folder, record, lock, Some(reason));
             }

@@ -114,12 +114,12 @@ mod tests {
 
     #[test]
     fn a_cost_that_falls_hides_nothing_that_others_spend() {
-        let mut purse = SpendTracker::default();
-        purse.update_own(Some(&costs(0.5)));
-        purse.update_own(Some(&costs(0.25)));
+        let mut tracker = SpendTracker::default();
+        tracker.update_own(Some(&costs(0.5)));
+        tracker.update_own(Some(&costs(0.25)));
         let below = DescendantSpend { spent: Spend { usd: Usd(250_000), ..Spend::default() }, is_final: true };
-        purse.descendants.insert(RunId::from_bytes([0, 0, 0, 0, 1]), below);
-        assert_eq!((purse.spent() + purse.spent_by_descendants()).usd, Usd(750_000));
+        tracker.descendants.insert(RunId::from_bytes([0, 0, 0, 0, 1]), below);
+        assert_eq!((tracker.spent() + tracker.spent_by_descendants()).usd, Usd(750_000));
     }
 
     #[test]
@@ -130,12 +130,12 @@ mod tests {
         let text = serde_json::json!({"costs": {"total_estimated_cost": 0.75, "total_input_tokens": 3}});
         std::fs::write(&status, text.to_string()).expect("written");
         let files = RunFiles::open(root.path()).expect("open");
-        let mut purse = SpendTracker::default();
-        purse.update_other_massgens(&files, Path::new("logs/log_1"));
-        assert_eq!(purse.spent().usd, Usd(750_000));
+        let mut tracker = SpendTracker::default();
+        tracker.update_other_massgens(&files, Path::new("logs/log_1"));
+        assert_eq!(tracker.spent().usd, Usd(750_000));
         std::fs::remove_dir_all(root.path().join("logs")).expect("removed");
-        purse.update_other_massgens(&files, Path::new("logs/log_1"));
-        assert_eq!(purse.spent().usd, Usd(750_000));
+        tracker.update_other_massgens(&files, Path::new("logs/log_1"));
+        assert_eq!(tracker.spent().usd, Usd(750_000));
     }
 
     fn id(n: u8) -> RunId {

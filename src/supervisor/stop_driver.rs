@@ -215,7 +215,7 @@ impl StopDriver {
 /// A process that has ended needs no signal.
 fn signal_if_alive(mark: &ProcessIdentity, order: StopSignal) {
     let reached = group::send_signal(mark, order);
-    tracing::debug!(pid = mark.pid, ?order, reached, "told");
+    tracing::debug!(pid = mark.pid, ?order, reached, "signalled");
 }
 
 #[cfg(test)]

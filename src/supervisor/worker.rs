@@ -294,7 +294,7 @@ impl Worker {
         let record = self.record.get();
         let content = budget_monitor::finish_message(record.spec.allowance.cap, record.total_spent());
         if let Err(error) = self.run.folder.put_message(inbox::BUDGET_KIND, &inbox::message(&content, &[])) {
-            tracing::warn!(error = text::error_chain(&error), "the agents could not be told to finish");
+            tracing::warn!(error = text::error_chain(&error), "the message to finish could not be sent to the agents");
         }
     }
 

@@ -120,15 +120,15 @@ pub async fn execute(state: &StateFolder, kind: &Installation, launch: &Launch) 
     first_accepted_reply(sockets, &request, Some(&outputs), |answer| (answer["asks"] == true).then_some(())).await?;
     // The answering process must have the only write ends, so that reading finds the end of the output.
     drop(outputs);
-    let told = tokio::time::timeout(EXECUTE_TIMEOUT, read_all(out)).await.map_err(|_late| ColdReason::TimedOut)??;
-    Ok(told)
+    let output = tokio::time::timeout(EXECUTE_TIMEOUT, read_all(out)).await.map_err(|_late| ColdReason::TimedOut)??;
+    Ok(output)
 }
 
 async fn read_all(pipe: io::PipeReader) -> io::Result<Vec<u8>> {
     let mut pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(OwnedFd::from(pipe))?;
-    let mut told = Vec::new();
-    pipe.read_to_end(&mut told).await?;
-    Ok(told)
+    let mut output = Vec::new();
+    pipe.read_to_end(&mut output).await?;
+    Ok(output)
 }
 
 /// The sockets of one installation; the socket of the process for this environment comes first.

@@ -1,5 +1,5 @@
 //! Faults of a config that are known before MassGen starts and later fail or silently have no effect: missing keys, settings that MassGen
-//! refuses at its start, and questions to a person, which nobody answers in a background run. It reads only the config and its arguments.
+//! refuses at its start, and questions to a person, who does not see them in a background run. It reads only the config and its arguments.
 
 use serde_json::{Map, Value, json};
 

@@ -161,7 +161,7 @@ fn ending_text(ending: &Ending) -> String {
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => format!("signal {signal}"),
         Exit::NeverStarted => "MassGen never ran".to_owned(),
-        Exit::Unknown => "nobody saw it end".to_owned(),
+        Exit::Unknown => "its end was not observed".to_owned(),
     };
     let answer = ending.answer.as_ref().map(|answer| {
         let chars = pluralize(answer.chars, "character");

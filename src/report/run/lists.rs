@@ -169,7 +169,7 @@ impl Draft<'_> {
             let (at, message) = (seconds_text(error.time_s), self.quote(&error.message));
             format!("{at}{agent}{times}: {message} [{}]", self.file_name_text(&error.source))
         };
-        let title = format!("Errors ({}), each told once:", self.timeline.errors.len());
+        let title = format!("Errors ({}), each shown once:", self.timeline.errors.len());
         self.first_entries(title, distinct.into_iter().map(line))
     }
 
