@@ -60,13 +60,13 @@ pub(super) struct RunMassgen {
     #[serde(rename(deserialize = "from_run"))]
     #[schemars(with = "AnswerReference")]
     pub(super) from: Option<AnswerReference>,
-    /// Most to spend in all: agents are told to finish at 80 %, stopped at 100 %.
+    /// Most to spend in all: agents get a message at 80 %, are stopped at 100 %.
     #[schemars(with = "f64")]
     pub(super) budget_usd: Option<f64>,
     /// The same in tokens, also where models have no price.
     #[schemars(with = "u64")]
     pub(super) max_tokens: Option<u64>,
-    /// The same key is the same run, whoever calls.
+    /// The same key is the same run, for all clients.
     #[schemars(with = "String")]
     pub(super) request_key: Option<String>,
     /// Another although the same is live.
@@ -139,7 +139,7 @@ pub(super) struct CheckStatus {
     pub(super) live: bool,
     /// Seconds to sleep, at most {max_wait_s}; 45 is good.
     pub(super) wait_s: f64,
-    /// change, the default: any news. any_done, all_done: an end, or an answer.
+    /// change, the default: any event. any_done, all_done: an end, or an answer.
     pub(super) until: UntilParam,
     /// The last cursor: what happened since ends the wait at once; any_done waits for the next end.
     #[schemars(with = "String")]
