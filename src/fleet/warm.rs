@@ -76,8 +76,8 @@ impl Fleet {
 }
 
 impl Fleet {
-    /// The output of MassGen when a warm process runs it with these arguments in this folder. Waits for a process that is still
-    /// importing; starts none.
+    /// The output of MassGen when a warm process runs it with these arguments in this folder. Starts a warm process if none exists, and
+    /// waits until its import is complete: that takes no longer than a cold start, and the next call is quick.
     ///
     /// # Errors
     ///
@@ -94,6 +94,7 @@ impl Fleet {
         let installation = Installation::for_program(&spec.program)?;
         let env = shared_environment(spec)?;
         let launch = Launch { program: spec.program.clone(), args, env, cwd: folder.to_owned() };
+        self.ensure_warm_process(spec).await;
         while warm::warm_state(&self.state, &installation, &launch.env) == WarmState::Importing {
             tokio::time::sleep(warm::POLL_INTERVAL).await;
         }

@@ -1,7 +1,7 @@
 //! A dry run of a start: possible refusals, the effective config, limits, MassGen's validation result and a forecast.
 //! It starts nothing and records nothing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,6 +17,9 @@ use crate::refusal::Refusal;
 use crate::registry::{CHECK_PREFIX, VALIDATION_CACHE_FOLDER};
 use crate::run::{Cap, Problem};
 use crate::view::{self, WarningView};
+
+/// A shorter wait for the import of MassGen is not reported.
+const MIN_REPORTED_WAIT: Duration = Duration::from_secs(2);
 
 /// Checks a start without doing it: the effective config, limits, MassGen's validation result and a forecast.
 pub(super) async fn check(context: &ServerContext, start: StartRequest) -> Result<DryRun, Refusal> {
@@ -109,9 +112,10 @@ async fn validate(
         folder: staging_folder.path(),
         cache: &cache,
     };
-    let mut cold = None;
+    let (mut cold, mut warm_wait, begun) = (None, None, Instant::now());
     let warm_output = async {
         let output = fleet.execute_warm(&start.spec, question.args(), staging_folder.path()).await;
+        warm_wait = output.is_ok().then(|| begun.elapsed()).filter(|waited| *waited >= MIN_REPORTED_WAIT);
         output.map_err(|reason| cold = Some((reason, Instant::now()))).ok()
     };
     let verdict = configs::validate(question, warm_output).await;
@@ -119,6 +123,9 @@ async fn validate(
         .inspect_err(|error| massgen_program::record_import_failure(error, &start.spec.program, fleet.state()))?;
     report.notes.extend(cold.map(|(reason, since)| {
         format!("MassGen was started to check the config, which took {} s: {reason}", since.elapsed().as_secs())
+    }));
+    report.notes.extend(warm_wait.map(|waited| {
+        format!("MassGen was imported for this check, which took {} s; the next check is quick", waited.as_secs())
     }));
     let tree = Tree::parse_file(&file, text).ok();
     let needs = tree.as_ref().map(Needs::from_config).unwrap_or_default();

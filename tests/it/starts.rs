@@ -42,9 +42,18 @@ async fn a_dry_run_uses_the_warm_process_and_says_if_there_is_none() {
     lab.warm_up(&["--stop"]);
     lab.put("other.yaml", &format!("{CONFIG}ui: {{}}\n"));
     let report = client.call("run_massgen", dry_run_of("other.yaml")).await;
+    assert_eq!((&report["ok"], cold()), (&json!(true), before), "it has started a warm process: {report}");
+    assert_eq!(lab.warm_processes().len(), 1);
+    client.close().await;
+
+    let mut command = lab.command();
+    command.args(["--warm", "false"]);
+    let client = lab.client_of(command).await;
+    lab.put("third.yaml", &format!("{CONFIG}ui: {{x: 1}}\n"));
+    let report = client.call("run_massgen", dry_run_of("third.yaml")).await;
     assert_eq!(cold(), before + 1);
     let note = report["notes"][0].as_str().unwrap_or_default();
-    assert!(note.contains("there is no warm process"), "{report}");
+    assert!(note.contains("the setting `warm` is off"), "{report}");
     client.close().await;
     lab.nobody_is_left().await;
 }
