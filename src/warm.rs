@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_package_is_another_kind_and_a_source_that_may_change_is_none() {
+    fn a_new_package_makes_a_new_installation_and_an_editable_one_is_unsupported() {
         let root = tempfile::tempdir().expect("temp");
         let site = root.path().join("lib/python3.11/site-packages");
         let metadata = site.join(format!("massgen-{}.dist-info", crate::massgen::VERSION));

@@ -212,7 +212,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn a_rename_wakes_every_seat_of_the_folder_and_no_other() {
+    async fn a_rename_wakes_every_subscription_of_the_folder_and_no_other() {
         let (folder, other) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let watcher = Watcher::start();
         let mut subscriptions = [watcher.subscribe(), watcher.subscribe(), watcher.subscribe()];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_rings_before_a_look_are_one() {
+    async fn two_notifications_before_a_check_count_as_one() {
         let mut subscription = Watcher::start().subscribe();
         let subscriber = subscription.notify.clone();
         let mut changed = Box::pin(subscription.changed());
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lock_whose_holder_is_gone_wakes_and_a_look_at_it_does_not() {
+    async fn a_released_lock_wakes_a_subscription_and_a_probe_does_not() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
         let held = std::fs::File::create(&path).expect("made");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_seat_is_deaf_to_wakes_the_others() {
+    async fn an_ignored_file_wakes_only_the_other_subscriptions() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
         let (mut deaf, mut other) = (watcher.subscribe(), watcher.subscribe());
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_inotify_a_seat_is_woken_all_the_same() {
+    async fn without_inotify_a_subscription_is_woken_by_polling() {
         let folder = tempfile::tempdir().expect("temp");
         let shared = WatcherState { watches: None, subscribers: HashMap::new() };
         let mut subscription = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_leaves_takes_the_watch_along() {
+    async fn dropping_a_subscription_removes_its_watch() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
         let mut subscription = watcher.subscribe();

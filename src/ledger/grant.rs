@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_request_the_grant_leaves_half_to_others() {
+    fn a_run_that_requests_no_amount_gets_at_most_half_of_what_is_left() {
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(100))]).expect("granted"), usd(5));
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(4))]).expect("granted"), usd(2));
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());

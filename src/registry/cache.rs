@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_settles_by_its_own_clock() {
+    fn a_file_settles_some_time_after_its_change_time() {
         let mark = |nanos| FileStamp { inode: 1, bytes: 1, changed_at: (1_000, nanos) };
         let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
         assert!(mark(7).has_settled(at(1_000_051)) && !mark(7).has_settled(at(1_000_049)));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_run_is_read_once_and_anew_where_its_file_is_another() {
+    fn an_ended_run_is_read_again_only_after_its_file_was_replaced() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let id = RunId::from_bytes([1, 2, 3, 4, 5]);

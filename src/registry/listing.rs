@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_come_first_and_those_that_have_gone_or_come_are_seen() {
+    fn the_latest_runs_come_first_and_added_and_removed_runs_are_noticed() {
         let runs = tempfile::tempdir().expect("temp");
         let (runs, listing) = (runs.path(), Listing::default());
         for (name, age) in [("mg-00000001", 3), ("mg-00000002", 1), ("mg-00000003", 2), (".new-mg-00000004", 0)] {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn another_folder_of_the_same_name_is_another_run() {
+    fn a_folder_that_replaced_another_one_is_a_new_run() {
         let runs = tempfile::tempdir().expect("temp");
         let (runs, listing) = (runs.path(), Listing::default());
         put(runs, "mg-00000001", 1);

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_owner_at_a_time() {
+    fn a_lock_has_one_owner_at_a_time() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let held = OwnerLock::create(&path).expect("created");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_of_an_older_version_is_found() {
+    fn a_probe_finds_an_owner_of_an_older_version() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let old = File::create(&path).expect("created");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_found_by_an_older_version() {
+    fn a_probe_of_an_older_version_finds_an_owner() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let _held = OwnerLock::create(&path).expect("created");
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_share_and_keep_owners_out() {
+    fn readers_share_the_lock_and_exclude_owners() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let owned = OwnerLock::create(&path).expect("created");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_holds_the_lock_that_it_was_handed() {
+    fn a_child_holds_the_lock_that_it_inherited() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let lock = OwnerLock::create(&path).expect("created");

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn old_drafts_that_nobody_holds_and_half_removed_runs_are_left_over() {
+    fn old_unlocked_drafts_and_half_removed_runs_are_leftovers() {
         let (_folder, state) = state();
         let (held, young, old) = (draft(&state, "a", 2), draft(&state, "b", 0), draft(&state, "c", 2));
         std::fs::create_dir(state.runs().join(".gone-mg-00000000")).expect("mkdir");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_run_with_an_empty_spec_is_left_over_and_one_with_a_spec_is_not() {
+    fn an_old_run_with_an_empty_spec_is_a_leftover_and_one_with_a_spec_is_not() {
         let (_folder, state) = state();
         let old = std::time::SystemTime::now() - 2 * MIN_DRAFT_AGE;
         for (id, spec) in [("mg-00000000", ""), ("mg-00000001", "{}")] {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_one_at_a_time_and_once_in_a_while() {
+    fn one_process_prunes_at_a_time_and_once_per_interval() {
         let (folder, state) = state();
         let hour = Duration::from_secs(3600);
         let turn = state.try_lock_pruning(hour).expect("asked").expect("never pruned");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_neither_measured_nor_removed_through() {
+    fn links_are_not_followed_for_sizes_and_removals() {
         let folder = tempfile::tempdir().expect("temp");
         let (outside, inside) = (folder.path().join("outside"), folder.path().join("inside"));
         for path in [&outside, &inside] {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_that_their_owner_may_not_change_are_opened_up() {
+    fn read_only_folders_become_writable_for_their_owner() {
         let folder = tempfile::tempdir().expect("temp");
         let (top, inner) = (folder.path().join("top"), folder.path().join("top/inner"));
         std::fs::create_dir_all(&inner).expect("mkdir");

@@ -315,7 +315,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_input_disconnects_and_not_before() {
+    async fn the_client_is_disconnected_only_after_the_end_of_input() {
         let disconnected = CancellationToken::new();
         let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
         let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), disconnected.clone());

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_known_agent_only_a_provider_that_all_share_is_named() {
+    fn a_shared_provider_is_named_if_the_failing_agent_is_unknown() {
         let facts = |second: &str| {
             let agent = |id: &str, url: &str| {
                 format!(

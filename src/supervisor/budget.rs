@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_price_is_unknown_or_estimated_and_never_nothing() {
+    fn the_cost_of_a_model_without_a_price_is_unknown_or_estimated_and_never_zero() {
         let both = digest(vec![agent("a", Some(0.5), 10, 10), agent("b", None, 1_000, 100)]);
         let warned = meter(Unpriced::Warn).own_spend(&both);
         assert_eq!(warned, Spend { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn four_fifths_steer_and_all_of_it_stops() {
+    fn a_run_is_steered_at_80_percent_of_its_budget_and_stopped_at_100() {
         let meter = meter(Unpriced::Warn);
         let spent = |usd, tokens| Spend { usd: Usd(usd), tokens, is_unpriced: true };
         assert_eq!(meter.decide(spent(799_999, 0)), BudgetDecision::Continue);

@@ -222,7 +222,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_stranger_with_the_same_pid_is_not_signalled() {
+    fn another_process_with_the_same_pid_is_not_signalled() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
         let own = identify(child.id()).expect("lives");
         let earlier = ProcessIdentity { start_ticks: own.start_ticks.wrapping_sub(1), ..own.clone() };
@@ -237,7 +237,7 @@ mod tests {
 
     /// Forces the race: the process ends between its identification and the signal.
     #[test]
-    fn f11_a_process_that_ends_between_the_check_and_the_signal_takes_the_signal_with_it() {
+    fn f11_a_process_that_ends_between_the_check_and_the_signal_keeps_its_exit_code() {
         let mut child = Command::new("sh").args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).spawn().expect("sh");
         let own = identify(child.id()).expect("lives");
         let proven = open_pidfd(&own).expect("proven");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_is_all_descendants_and_the_mark_finds_them_too() {
+    fn all_descendants_are_found_by_parent_and_by_the_mark_in_path() {
         let folder = tempfile::tempdir().expect("temp");
         let bin = folder.path().join("mg-00000000/bin");
         let path = |first: &str| format!("{first}{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));

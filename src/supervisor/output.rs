@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flood_stays_within_bounds_and_its_end_is_kept() {
+    async fn logs_of_long_output_are_bounded_and_contain_its_end() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_masked_also_where_two_writes_share_it() {
+    async fn a_secret_that_is_split_across_two_writes_is_masked() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");

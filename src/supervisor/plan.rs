@@ -207,7 +207,7 @@ mod tests {
 
     /// A leader that ignores every signal and leaves processes that are hard to kill.
     #[test]
-    fn a_stop_asks_waits_insists_and_looks() {
+    fn a_stop_sends_sigint_sigterm_and_sigkill_and_scans_in_this_order() {
         let grace = Duration::from_secs(5);
         let mut stage = StopStage::Working;
         let mut done = Vec::new();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn over_all_pairs_the_polite_signal_is_sent_from_work_alone_and_the_end_is_the_end() {
+    fn for_all_pairs_sigint_is_sent_only_to_a_working_leader_and_done_is_final() {
         for stage in stages() {
             for event in events() {
                 let (next, actions) = apply(stage.clone(), event.clone());
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_kill_ends_is_given_up_in_the_end() {
+    fn processes_that_survive_all_rounds_of_sigkill_end_the_stop() {
         let (next, actions) = apply(StopStage::KillingRemaining(gone(Force::Kill), MAX_KILL_ROUNDS), StopEvent::Timer);
         assert_eq!((next, actions), (StopStage::Done(gone(Force::Kill)), vec![]));
         let (next, _) = apply(StopStage::Killing(asked(), MAX_KILL_ROUNDS), StopEvent::Timer);
@@ -266,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn nested_runs_get_the_time_of_their_own_stop() {
+    fn nested_runs_get_the_nested_stop_timeout() {
         let (_, actions) = apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 0, nested: 1 });
         assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(NESTED_STOP_TIMEOUT)]);
     }
 
     #[test]
-    fn own_processes_get_the_short_time_to_end() {
+    fn own_processes_get_the_terminate_timeout() {
         let (stage, actions) =
             apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 1, nested: 0 });
         assert_eq!(stage, StopStage::Sweeping(gone(Force::Terminate)));
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_of_the_leader_keeps_the_cause_and_the_force_used_until_then() {
+    fn the_leader_exit_has_the_cause_and_the_force_used_so_far() {
         for (stage, cause, force) in [
             (StopStage::Working, None, Force::None),
             (StopStage::Interrupted(asked()), Some(asked()), Force::Interrupt),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_finds_processes_only_of_one_kind_is_not_the_end() {
+    fn a_scan_that_finds_only_own_or_only_nested_processes_does_not_end_the_stop() {
         for (own, nested) in [(1, 0), (0, 1)] {
             for stage in
                 [StopStage::Sweeping(gone(Force::Terminate)), StopStage::KillingRemaining(gone(Force::Kill), 2)]

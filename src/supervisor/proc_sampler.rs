@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_to_somebody_else_is_seen_and_one_within_the_run_is_not() {
+    fn connections_are_listed_unless_both_ends_are_in_the_run() {
         let (_, family) = myself();
         let within = TcpListener::bind("127.0.0.1:0").expect("port");
         let _own = TcpStream::connect(within.local_addr().expect("address")).expect("connected");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn work_shows_and_waiting_does_not() {
+    fn a_busy_process_shows_cpu_use() {
         let (leader, family) = myself();
         let first = CpuSample::take(&family.own, &leader);
         let begun = Instant::now();

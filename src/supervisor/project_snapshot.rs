@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_new_and_deleted_files_are_told_and_nothing_of_git() {
+    fn changed_new_and_deleted_files_are_listed_except_those_of_git() {
         let root = tempfile::tempdir().expect("temp");
         let put = |name: &str, text: &str| {
             let path = root.path().join(name);

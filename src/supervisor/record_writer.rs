@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_whose_folder_is_gone_is_given_up() {
+    async fn retries_end_when_the_runs_folder_is_removed() {
         let root = tempfile::tempdir().expect("temp");
         let mut writer = writer(&StateFolder::open(root.path()).expect("opened"));
         std::fs::remove_dir_all(writer.folder.path()).expect("removed");

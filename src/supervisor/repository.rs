@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repository_is_as_before_the_run() {
+    fn the_cleanup_restores_the_repository() {
         let scene = Scene::new();
         scene.git(&["branch", "massgen/aaaaaaaa"]);
         scene.git(&["branch", "massgen/mine"]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_belong_to_another_run_or_holds_changes_stays() {
+    fn branches_that_are_in_use_or_have_changes_are_not_deleted() {
         let scene = Scene::new();
         let repository = Repository::of(&scene.project()).expect("a repository");
         scene.massgen_works(&scene.root.path().join("another"));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_repository_there_is_nothing_to_do() {
+    fn a_folder_without_a_repository_is_accepted() {
         let root = tempfile::tempdir().expect("temp");
         assert!(Repository::of(root.path()).is_none() || root.path().ancestors().any(|at| at.join(".git").exists()));
     }

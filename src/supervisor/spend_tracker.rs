@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_that_falls_hides_nothing_that_others_spend() {
+    fn a_decreasing_own_cost_does_not_hide_the_spend_of_descendants() {
         let mut tracker = SpendTracker::default();
         tracker.update_own(Some(&costs(0.5)));
         tracker.update_own(Some(&costs(0.25)));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn other_massgens_in_the_folder_are_counted_and_stay_counted() {
+    fn the_spend_of_other_massgens_in_the_folder_stays_counted() {
         let root = tempfile::tempdir().expect("temp");
         let status = root.path().join("logs/log_2/turn_1/attempt_1/status.json");
         std::fs::create_dir_all(status.parent().expect("folder")).expect("mkdir");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_below_are_counted_through_all_generations_until_they_end() {
+    fn descendants_of_all_generations_are_counted_until_they_end() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let [top, child, grandchild] = [1, 2, 3].map(|n| create_run(&state, n));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_runs_is_counted_once() {
+    fn a_cycle_of_runs_is_counted_once() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let run = create_run(&state, 1);

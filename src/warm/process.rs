@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_old_and_held_by_nobody_is_cleared_away() {
+    fn only_old_files_of_ended_processes_are_removed() {
         let root = tempfile::tempdir().expect("temp");
         let put = |name: &str, age: Duration| {
             let file = File::create(root.path().join(name)).expect("made");

@@ -200,7 +200,7 @@ fn the_fixtures_of_version_1_stay_readable() {
 }
 
 #[test]
-fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
+fn a_stop_request_file_has_the_limits_of_a_tool_call() {
     let wild = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
     let ask = stop_from_json(wild.as_bytes());
     assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
@@ -215,7 +215,7 @@ fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
 }
 
 #[test]
-fn the_future_is_read_as_far_as_it_goes() {
+fn the_known_fields_of_a_newer_format_are_read() {
     let text = br#"{"version": 9, "seq": 2, "state": "hibernating", "dreams": [1], "digest": {"phase": "x", "agents": [
         {"id": "a", "state": "dreaming", "answers": 1, "mood": 3}], "votes": {}, "finish": "review"}}"#;
     let record = run_from_json(spec(), text).expect("reads");
@@ -268,7 +268,7 @@ fn progress() -> ExperimentProgress {
 }
 
 #[test]
-fn an_experiment_reads_back_as_itself_with_its_configs_beside_it() {
+fn an_experiment_reads_back_as_itself_with_its_config_files() {
     let files: BTreeMap<String, String> = plan_configs(&plan()).map(|(name, text)| (name, text.to_owned())).collect();
     let read = |name: &str| files.get(name).cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into());
     assert_eq!(plan_from_json(&plan_to_json(&plan()).expect("encoded"), read).expect("reads"), plan());
@@ -292,7 +292,7 @@ fn the_fixtures_of_experiments_of_version_1_stay_readable() {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
+fn a_spec_that_cannot_be_encoded_is_an_error_and_leaves_no_file() {
     use std::os::unix::ffi::OsStringExt;
     let project = std::ffi::OsString::from_vec(b"/home/u/caf\xe9".to_vec());
     let spec = RunSpec { project: project.into(), ..spec() };
@@ -304,7 +304,7 @@ fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
 }
 
 #[test]
-fn the_disk_has_the_label_of_a_step_and_old_words_are_still_read() {
+fn a_step_is_stored_as_its_label_and_hints_of_old_versions_are_read() {
     let states = |next: NextStep| {
         let problem = Problem { next, ..Problem::new("crashed", "m", "x") };
         let json = serde_json::to_value(ending::ProblemFile::from(&problem)).expect("JSON");

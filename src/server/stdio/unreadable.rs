@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_in_plain_words() {
+    fn refusals_say_what_is_wrong_without_rust_types() {
         for (line, expected) in [
             ("{", "not JSON: the line ends too early"),
             ("GET / HTTP/1.1", "not JSON: byte 1 does not fit"),
