@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::massgen::configs::{Needs, Tree};
 
-/// Each map is by agent. An agent for which the config does not say it is absent.
+/// Each map is by agent. An agent is absent if the config does not set the value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AgentFacts {
     /// Its model.

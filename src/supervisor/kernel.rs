@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_all_required_features() {
-        check_features().expect("all of it");
+        check_features().expect("all features");
         assert!(kernel_release().as_deref().and_then(parse_release) >= Some(MIN_LINUX));
     }
 }

@@ -1,4 +1,4 @@
-//! Decides when to sample a quiet run: first after ten seconds, then less and less often, at last once a minute. Pure.
+//! Decides when to sample a quiet run: first after ten seconds, then at growing intervals of up to a minute. Pure.
 //!
 //! The supervisor samples, not the reader: CPU use shows only between two samples, only the supervisor has the run's processes
 //! below it, and a reader's answer must not wait for /proc. A run that shows activity is not sampled. The check then costs one
@@ -37,12 +37,12 @@ pub(super) struct LivenessMonitor {
 
 impl LivenessMonitor {
     pub(super) fn new(now: Moment) -> LivenessMonitor {
-        let began = Instant::now();
+        let start = Instant::now();
         LivenessMonitor {
             counters: GrowthCounters::default(),
             since: now,
-            started: began,
-            next_check: began + FIRST_CHECK,
+            started: start,
+            next_check: start + FIRST_CHECK,
             last_sample: None,
         }
     }

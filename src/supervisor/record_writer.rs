@@ -168,7 +168,7 @@ impl RecordWriter {
 
     /// Repeats a failed write until the record is on disk or the run's folder is gone.
     pub(super) async fn retry_until_saved(&mut self) {
-        // If the whole folder is gone, no process will ever look for it.
+        // If the whole folder is gone, no process will read the ending.
         while self.is_unsaved && self.folder.path().exists() {
             tokio::time::sleep(SAVE_RETRY_INTERVAL).await;
             self.save(Durability::Synced);
@@ -180,7 +180,7 @@ impl RecordWriter {
         self.save(durability);
     }
 
-    /// Writes the record, or notes that it must be written again.
+    /// Writes the record. After a failure, the record counts as unsaved and is written again later.
     fn save(&mut self, durability: Durability) {
         let saved = self.folder.save(&self.record, &self.lock, durability);
         if let (Err(error), false) = (&saved, self.is_unsaved) {

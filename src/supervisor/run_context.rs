@@ -9,7 +9,7 @@ use crate::massgen::layout::Layout;
 use crate::registry::{RunFolder, StateFolder};
 use crate::secrets::Secrets;
 
-/// One run's place on disk.
+/// One run's folders and files.
 pub(super) struct RunContext {
     pub(super) folder: RunFolder,
     /// The files in that folder, for reading.

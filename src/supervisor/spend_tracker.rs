@@ -74,10 +74,10 @@ impl SpendTracker {
     pub(super) fn update_descendants(&mut self, state: &StateFolder, folder: &RunFolder) {
         let mut next: Vec<RunId> = folder.child_runs();
         next.extend(self.descendants.keys().cloned());
-        let mut looked = BTreeSet::new();
+        let mut visited = BTreeSet::new();
         while let Some(id) = next.pop() {
             let known = self.descendants.entry(id.clone()).or_default();
-            if known.is_final || !looked.insert(id.clone()) {
+            if known.is_final || !visited.insert(id.clone()) {
                 continue;
             }
             if let Ok(record) = state.load(&id) {
@@ -185,9 +185,9 @@ mod tests {
         };
         assert_eq!(update(), (Usd(12), vec![id(2), id(3)]));
         save(&state, &child, ended(), 6);
-        assert_eq!(update(), (Usd(13), vec![id(3)]), "the run below the one that ended goes on");
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "the descendant of the ended run is still live");
         save(&state, &grandchild, RunState::Starting { leader: None }, 1);
-        assert_eq!(update(), (Usd(13), vec![id(3)]), "no spend decreases");
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "a spend never decreases");
         std::fs::remove_dir_all(child.0.path()).expect("removed");
         save(&state, &grandchild, ended(), 8);
         assert_eq!(update(), (Usd(14), vec![]), "a removed run stays counted");

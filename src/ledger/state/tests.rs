@@ -406,7 +406,7 @@ fn a_key_identifies_the_run_that_it_started() {
 }
 
 #[test]
-fn the_encoded_state_has_the_format_version() {
+fn the_format_version_is_written_and_read() {
     let mut newer = serde_json::to_value(LedgerState::default()).expect("encoded");
     assert_eq!(newer["version"], FORMAT_VERSION);
     newer["version"] = (FORMAT_VERSION + 1).into();
