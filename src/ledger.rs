@@ -252,7 +252,7 @@ impl Ledger {
         Ok(live)
     }
 
-    /// A run's record has its ending before the ledger does, so the record decides.
+    /// A run's ending is written to its record before the ledger, so the record decides.
     fn is_live(&self, id: &RunId) -> bool {
         self.state.load(id).map_or(true, |record| record.state.ending().is_none())
     }
@@ -331,7 +331,7 @@ impl Ledger {
         pools
     }
 
-    /// The ledger updated to the runs' current state: a free lock shows that a run is over even if it did not say so.
+    /// The ledger updated to the runs' current state: a free lock shows that a run is over even if the ledger has no ending for it.
     fn read_refreshed(&self, now: Timestamp) -> Result<LedgerState, LedgerError> {
         let mut ledger_state = self.read()?;
         for id in ledger_state.unfinished_runs() {
@@ -343,7 +343,7 @@ impl Ledger {
         Ok(ledger_state)
     }
 
-    /// The spend of a run that no longer has an owner.
+    /// The spend of a run that has no owner any more.
     fn final_spend(&self, id: &RunId) -> Option<Spend> {
         let folder = self.state.run_folder(id);
         match probe_owner(&folder.lock()) {

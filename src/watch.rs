@@ -1,5 +1,5 @@
 //! Waits for changes in folders: by inotify, or by polling twice a second if inotify is unavailable (instances or watches
-//! used up). A subscription learns that something may have changed, never what: its owner checks again.
+//! used up). A subscription is notified that something may have changed, without details: its owner checks again.
 //! It never reads a file. A network file system does not report changes by other machines; see the README's limits.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ struct Subscriber {
     ignored_name: Option<&'static str>,
 }
 
-/// How many inotify instances and watches this user may have; zero if the kernel does not report it.
+/// How many inotify instances and watches this user may have; zero if the kernel does not report a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InotifyLimits {
     /// Each waiting process uses one.
@@ -75,7 +75,8 @@ enum AddResult {
 impl Watcher {
     /// Starts a watcher. It needs a runtime, on which it spawns one task.
     pub fn start() -> Watcher {
-        let inotify = Inotify::init().inspect_err(|error| tracing::warn!(%error, "no inotify: looking twice a second"));
+        let inotify = Inotify::init()
+            .inspect_err(|error| tracing::warn!(%error, "inotify is unavailable; folders are polled twice a second"));
         let watches = inotify.as_ref().ok().map(Inotify::watches);
         let watcher = Watcher { state: Arc::new(Mutex::new(WatcherState { watches, subscribers: HashMap::new() })) };
         if let Ok(inotify) = inotify {
@@ -209,7 +210,7 @@ fn lock_state(shared: &Mutex<WatcherState>) -> MutexGuard<'_, WatcherState> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
     async fn a_rename_wakes_every_subscription_of_the_folder_and_no_other() {
@@ -222,10 +223,10 @@ mod tests {
         std::fs::write(folder.path().join("draft"), "x").expect("write");
         std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
         for subscription in &mut subscriptions[..2] {
-            tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+            tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
         }
-        let silent = tokio::time::timeout(Duration::ZERO, subscriptions[2].changed()).await;
-        assert!(silent.is_err(), "nothing happened there");
+        let result = tokio::time::timeout(Duration::ZERO, subscriptions[2].changed()).await;
+        assert!(result.is_err(), "no file of that folder changed");
     }
 
     #[tokio::test]
@@ -237,35 +238,35 @@ mod tests {
         subscriber.notify_one();
         subscriber.notify_one();
         assert!(changed.as_mut().now_or_never().is_some());
-        assert!(subscriber.notified().now_or_never().is_none(), "nothing is left to look for");
+        assert!(subscriber.notified().now_or_never().is_none(), "no notification remains");
     }
 
     #[tokio::test]
     async fn a_released_lock_wakes_a_subscription_and_a_probe_does_not() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
-        let held = std::fs::File::create(&path).expect("made");
+        let held = std::fs::File::create(&path).expect("created");
         let mut subscription = Watcher::start().subscribe();
         subscription.watch_folder(folder.path());
-        drop(std::fs::File::open(&path).expect("looked at"));
+        drop(std::fs::File::open(&path).expect("probed"));
         assert!(tokio::time::timeout(Duration::from_millis(50), subscription.changed()).await.is_err());
         drop(held);
-        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+        tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]
     async fn an_ignored_file_wakes_only_the_other_subscriptions() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
-        let (mut deaf, mut other) = (watcher.subscribe(), watcher.subscribe());
-        deaf.watch_folder_except(folder.path(), Some("own"));
+        let (mut ignoring, mut other) = (watcher.subscribe(), watcher.subscribe());
+        ignoring.watch_folder_except(folder.path(), Some("own"));
         other.watch_folder(folder.path());
-        for (name, wakes) in [("own", false), ("stranger", true)] {
+        for (name, wakes) in [("own", false), ("other", true)] {
             std::fs::write(folder.path().join(".draft"), "x").expect("write");
             std::fs::rename(folder.path().join(".draft"), folder.path().join(name)).expect("rename");
-            tokio::time::timeout(PATIENCE, other.changed()).await.expect("woken");
-            // All subscribers of the same round have been notified by now.
-            assert_eq!(tokio::time::timeout(Duration::ZERO, deaf.changed()).await.is_ok(), wakes, "{name}");
+            tokio::time::timeout(WAIT_LIMIT, other.changed()).await.expect("woken");
+            // The watcher has notified all subscribers of this event by now.
+            assert_eq!(tokio::time::timeout(Duration::ZERO, ignoring.changed()).await.is_ok(), wakes, "{name}");
         }
     }
 
@@ -275,7 +276,7 @@ mod tests {
         let shared = WatcherState { watches: None, subscribers: HashMap::new() };
         let mut subscription = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
         assert!(!subscription.watch_folder(folder.path()));
-        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+        tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use crate::run::{Cap, RunId, Usd};
 /// A budget that runs draw on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BudgetPool {
-    /// What is left of the budget of the run that starts it.
+    /// The rest of the budget of the run that starts it.
     Parent(RunId),
     /// What one server may spend.
     Server,

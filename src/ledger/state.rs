@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{AdmissionRequest, DEDUP_WINDOW, LedgerError, RequestIdentity, SlotClaim};
 use crate::run::{Cap, DailySummary, Lineage, RunId, RunRecord, RunState, Spend, Usd};
 
-/// How many days are kept.
+/// The maximum number of days in the ledger.
 const MAX_DAYS: usize = 8;
-/// How many servers with a limited budget are kept, the latest.
+/// The maximum number of servers with a limited budget in the ledger; the latest ones stay.
 const MAX_SERVERS: usize = 1000;
-/// How many experiments are kept, the latest.
+/// The maximum number of experiments in the ledger; the latest ones stay.
 const MAX_EXPERIMENTS: usize = 1000;
 /// The version of the file.
 pub(super) const FORMAT_VERSION: u32 = 1;

@@ -69,7 +69,7 @@ impl StateFolder {
         self.list_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
     }
 
-    /// Locks the creation of experiments, so that a caller can look for one and create it without a race.
+    /// Locks the creation of experiments, so that a caller can search for one and create it without a race.
     pub fn lock_experiments(&self) -> Result<File, RegistryError> {
         create_private_folder(&self.experiments())?;
         let path = self.root.join("experiments.lock");

@@ -216,7 +216,7 @@ fn the_state_is_rebuilt_from_the_records() {
     assert_eq!(ledger.server_charge("s", &spent_so_far), Usd(7 + 1 + 60));
     let again = request("a", Some("k1"), None);
     assert_eq!(ledger.find_duplicate(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
-    assert_eq!(ledger.find_duplicate(&again, now(), |_| false, |_| false).expect("it never began"), None);
+    assert_eq!(ledger.find_duplicate(&again, now(), |_| false, |_| false).expect("the run never ran"), None);
 }
 
 fn of_experiment(n: u8) -> AdmissionRequest {

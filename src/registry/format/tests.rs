@@ -1,4 +1,4 @@
-//! Every state reads back as itself, and the fixtures of every version stay readable for good.
+//! Every state reads back as itself, and the fixtures of every version stay readable.
 
 use super::*;
 use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
@@ -53,7 +53,7 @@ fn moment() -> Moment {
     Moment { wall: "2026-11-23T15:00:01Z".parse().expect("time"), boot_ms: 7, boot_id: "b".to_owned() }
 }
 
-fn mark() -> ProcessIdentity {
+fn process_identity() -> ProcessIdentity {
     ProcessIdentity { pid: 42, start_ticks: 4_242, boot_id: "b".to_owned() }
 }
 
@@ -95,16 +95,16 @@ fn ending(outcome: Outcome, exit: Exit) -> RunState {
 }
 
 fn states() -> Vec<RunState> {
-    let asked = StopCause::Requested { reason: Some("enough".to_owned()) };
+    let requested = StopCause::Requested { reason: Some("enough".to_owned()) };
     let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(Box::new(problem())) };
     vec![
         RunState::Queued,
         RunState::Starting { leader: None },
-        RunState::Starting { leader: Some(mark()) },
-        RunState::Running { leader: mark() },
-        RunState::Stopping { leader: mark(), cause: asked },
-        RunState::Stopping { leader: mark(), cause: StopCause::Deadline },
-        RunState::Stopping { leader: mark(), cause: StopCause::Budget },
+        RunState::Starting { leader: Some(process_identity()) },
+        RunState::Running { leader: process_identity() },
+        RunState::Stopping { leader: process_identity(), cause: requested },
+        RunState::Stopping { leader: process_identity(), cause: StopCause::Deadline },
+        RunState::Stopping { leader: process_identity(), cause: StopCause::Budget },
         ending(Outcome::Succeeded, Exit::Code(0)),
         ending(Outcome::Failed(problem()), Exit::NeverStarted),
         ending(Outcome::Failed(known_problem()), Exit::Code(0)),
@@ -201,9 +201,9 @@ fn the_fixtures_of_version_1_stay_readable() {
 
 #[test]
 fn a_stop_request_file_has_the_limits_of_a_tool_call() {
-    let wild = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
-    let ask = stop_from_json(wild.as_bytes());
-    assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
+    let excessive = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
+    let request = stop_from_json(excessive.as_bytes());
+    assert_eq!((request.grace, request.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
     for text in ["", "{}", r#"{"version": 1}"#] {
         assert_eq!(
             stop_from_json(text.as_bytes()),

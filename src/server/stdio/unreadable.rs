@@ -185,7 +185,7 @@ mod tests {
     }
 
     /// The extension in the call that is parsed from a line.
-    fn mark(line: &str) -> Option<UnparsableArgument> {
+    fn unparsable_argument(line: &str) -> Option<UnparsableArgument> {
         let ParsedLine::Message(message) = message::parse_line(line.as_bytes()) else {
             panic!("{line:.200} is refused")
         };
@@ -196,7 +196,11 @@ mod tests {
 
     #[test]
     fn a_call_is_accepted_without_its_unparsable_argument() {
-        assert_eq!(mark(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))), None, "the deepest that is read");
+        assert_eq!(
+            unparsable_argument(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))),
+            None,
+            "the maximum depth"
+        );
         for (arguments, argument, fault) in [
             (format!(r#"{{"a":1e4,"deep":{}}}"#, nested(125)), "deep", ParseFault::TooDeep(124)),
             (format!(r#"{{"deep":{},"a":1}}"#, nested(1_000_000)), "deep", ParseFault::TooDeep(124)),
@@ -204,7 +208,7 @@ mod tests {
             (r#"{"overrides":{"a":[-1e999]}}"#.to_owned(), "overrides", ParseFault::NumberTooLarge),
         ] {
             let expected = UnparsableArgument { argument: argument.to_owned(), fault };
-            assert_eq!(mark(&call(&arguments)), Some(expected), "{arguments:.200}");
+            assert_eq!(unparsable_argument(&call(&arguments)), Some(expected), "{arguments:.200}");
         }
     }
 
@@ -231,7 +235,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":[1e400]}"#, "the message has a number that is too large"),
         ] {
             let ParsedLine::Refused(error, _) = message::parse_message(line.as_bytes()) else {
-                panic!("{line} is read")
+                panic!("{line} is not refused")
             };
             assert_eq!(error.message, expected, "{line}");
         }
