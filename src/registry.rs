@@ -33,7 +33,7 @@ pub const STDERR_LOG: &str = "stderr.log";
 
 /// The record, in a run's folder.
 pub const RECORD_FILE: &str = "run.json";
-/// What the caller requested, in a run's folder.
+/// The spec with the caller's request, in a run's folder.
 const SPEC_FILE: &str = "spec.json";
 /// The manifest, in a run's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -106,7 +106,7 @@ pub enum RegistryError {
         /// Its format.
         version: u32,
     },
-    /// There is no such run.
+    /// No such run exists.
     #[error("there is no run `{0}`")]
     Unknown(RunId),
 }

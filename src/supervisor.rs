@@ -152,7 +152,7 @@ async fn run_to_end(
     let prepared = prepare::prepare(folder, &record.get().spec).await;
     let (agents, project) = match &prepared {
         Ok(prepared) => (prepared.agents.clone(), ProjectMonitor::begin(&record.get().spec, state)),
-        // Without a start there is nothing to compare or to clean up.
+        // A run that does not start changes no files and needs no cleanup.
         Err(_) => Default::default(),
     };
     let mut worker = Worker::new(run, record, signals, agents, project);

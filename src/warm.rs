@@ -73,7 +73,7 @@ pub enum ColdReason {
     /// The warm process ended before its import was complete.
     #[error("the warm process ended at its import; its log is `{}`", .0.display())]
     ImportFailed(PathBuf),
-    /// There is no process for this MassGen and environment.
+    /// No process exists for this MassGen and environment.
     #[error("there is no warm process")]
     NoProcess,
     /// A stop of the run was requested before an answer came.

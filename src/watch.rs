@@ -50,11 +50,11 @@ pub struct InotifyLimits {
 /// No instance is available, so waits poll twice a second.
 pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Inotify::init()?;
-    let most = |name: &str| {
+    let limit = |name: &str| {
         let limit = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
         limit.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
     };
-    Ok(InotifyLimits { instances: most("max_user_instances"), watches: most("max_user_watches") })
+    Ok(InotifyLimits { instances: limit("max_user_instances"), watches: limit("max_user_watches") })
 }
 
 /// Waits for changes in the folders added to it. Dropping it ends the subscription.
@@ -132,7 +132,7 @@ impl WatcherState {
             return AddResult::NotWatchable;
         };
         let subscribers = self.subscribers.entry(descriptor).or_default();
-        if subscribers.iter().any(|known| Arc::ptr_eq(&known.notify, notify)) {
+        if subscribers.iter().any(|subscriber| Arc::ptr_eq(&subscriber.notify, notify)) {
             return AddResult::AlreadyWatched;
         }
         subscribers.push(Subscriber { notify: notify.clone(), ignored_name });
@@ -142,7 +142,7 @@ impl WatcherState {
     fn unsubscribe(&mut self, notify: &Arc<Notify>) {
         let Some(watches) = self.watches.as_mut() else { return };
         self.subscribers.retain(|folder, subscribers| {
-            subscribers.retain(|known| !Arc::ptr_eq(&known.notify, notify));
+            subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.notify, notify));
             if subscribers.is_empty() {
                 // It fails only if the folder no longer exists.
                 let _gone = watches.remove(folder.clone());
@@ -181,7 +181,7 @@ impl Subscription {
                 () = tokio::time::sleep_until(next) => self.next_poll = Some(Instant::now() + POLL_INTERVAL),
             },
         }
-        // Another notification may have arrived meanwhile; the caller's next check covers both.
+        // Another notification may have arrived during the wait; the caller's next check covers both.
         let _rung_again = self.notify.notified().now_or_never();
     }
 }

@@ -102,13 +102,13 @@ impl Fleet {
     pub async fn preview_experiment(&self, request: ExperimentRequest) -> Result<Option<String>, FleetError> {
         let fleet = self.clone();
         blocking(move || match fleet.find_duplicate(&request)? {
-            Some(known) => Ok(Some(known.plan.group)),
+            Some(experiment) => Ok(Some(experiment.plan.group)),
             None => fleet.check_startable(&request).map(|()| None),
         })
         .await?
     }
 
-    /// The amount an experiment has spent, plus what its live runs may still spend.
+    /// The spend of an experiment, plus the reservations of its live runs.
     pub async fn experiment_charge(&self, experiment: &str) -> Result<Spend, FleetError> {
         let (ledger, experiment) = (Ledger::new(&self.state), experiment.to_owned());
         Ok(blocking(move || ledger.experiment_charge(&experiment)).await??)
@@ -141,16 +141,16 @@ impl Fleet {
     /// there.
     pub async fn live_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
         let (state, parent, own) = (self.state.clone(), self.parent.clone(), own.map(Path::to_owned));
-        let is_in_scope = move |known: &Experiment| {
-            let plan = &known.plan;
+        let is_in_scope = move |experiment: &Experiment| {
+            let plan = &experiment.plan;
             let is_requested_in = |project: &PathBuf| plan.arms.iter().any(|arm| is_own(&arm.spec.origin, project));
             let is_selected =
                 if parent.is_some() { plan.parent == parent } else { own.as_ref().is_none_or(is_requested_in) };
-            known.progress.closed.is_none() && is_selected
+            experiment.progress.closed.is_none() && is_selected
         };
         let found =
             blocking(move || state.list_experiments().into_iter().filter(is_in_scope).collect::<Vec<_>>()).await?;
-        Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
+        Ok(found.into_iter().map(|experiment| Selection::Group(experiment.plan.group)).collect())
     }
 
     /// Whether its experiment has planned this run and not started it.
@@ -165,8 +165,12 @@ impl Fleet {
             return Err(ExperimentError::GroupIsExperiment(taken.clone()));
         }
         let Some(key) = start.request_key.as_ref().map(|key| hash(&[key])) else { return Ok(()) };
-        let known = self.state.list_experiments().into_iter().find(|known| known.plan.key_hash.as_ref() == Some(&key));
-        known.map_or(Ok(()), |known| Err(ExperimentError::KeyReused(known.plan.group)))
+        let experiment = self
+            .state
+            .list_experiments()
+            .into_iter()
+            .find(|experiment| experiment.plan.key_hash.as_ref() == Some(&key));
+        experiment.map_or(Ok(()), |experiment| Err(ExperimentError::KeyReused(experiment.plan.group)))
     }
 
     /// Refuses a request for a planned run: it has no folder to write the request to.
@@ -184,9 +188,9 @@ impl Fleet {
         request: &ExperimentRequest,
     ) -> Result<(ExperimentFolder, Option<OwnerLock>, bool), FleetError> {
         let _lock = self.state.lock_experiments()?;
-        if let Some(known) = self.find_duplicate(request)? {
-            let lock = take_abandoned(&known)?;
-            return Ok((known.folder, lock, true));
+        if let Some(experiment) = self.find_duplicate(request)? {
+            let lock = take_abandoned(&experiment)?;
+            return Ok((experiment.folder, lock, true));
         }
         self.check_startable(request)?;
         let plan = self.build_plan(request)?;
@@ -198,32 +202,32 @@ impl Fleet {
     fn find_duplicate(&self, request: &ExperimentRequest) -> Result<Option<Experiment>, FleetError> {
         let (request_hash, key) = (hash(&[&request.request]), request.request_key.as_ref().map(|key| hash(&[key])));
         let all = self.state.list_experiments();
-        if let Some(known) = all.iter().find(|known| key.is_some() && known.plan.key_hash == key) {
-            if known.plan.request_hash == request_hash {
-                return Ok(Some(known.clone()));
+        if let Some(experiment) = all.iter().find(|experiment| key.is_some() && experiment.plan.key_hash == key) {
+            if experiment.plan.request_hash == request_hash {
+                return Ok(Some(experiment.clone()));
             }
-            return Err(ExperimentError::KeyReused(known.plan.group.clone()).into());
+            return Err(ExperimentError::KeyReused(experiment.plan.group.clone()).into());
         }
         if let Some(run) = key.as_ref().map(|key| Ledger::new(&self.state).run_for_key(key)).transpose()?.flatten() {
             return Err(ExperimentError::KeyReused(run.to_string()).into());
         }
         if let Some(group) = &request.group {
-            let has_group = |known: &&Experiment| known.plan.group == *group;
-            return match all.into_iter().find(|known| has_group(&known)) {
-                Some(known) if known.plan.request_hash == request_hash && key.is_none() && !request.fresh => {
-                    Ok(Some(known))
+            let has_group = |experiment: &&Experiment| experiment.plan.group == *group;
+            return match all.into_iter().find(|experiment| has_group(&experiment)) {
+                Some(experiment) if experiment.plan.request_hash == request_hash && key.is_none() && !request.fresh => {
+                    Ok(Some(experiment))
                 }
                 Some(_) => Err(ExperimentError::GroupTaken(group.clone()).into()),
                 None => Ok(None),
             };
         }
-        let is_recent_duplicate = |known: &Experiment| {
-            let age = Duration::try_from(Timestamp::now().duration_since(known.plan.created));
-            known.plan.request_hash == request_hash
-                && known.plan.client == client_id()
+        let is_recent_duplicate = |experiment: &Experiment| {
+            let age = Duration::try_from(Timestamp::now().duration_since(experiment.plan.created));
+            experiment.plan.request_hash == request_hash
+                && experiment.plan.client == client_id()
                 && age.is_ok_and(|age| age <= DEDUP_WINDOW)
         };
-        Ok(all.into_iter().find(|known| key.is_none() && !request.fresh && is_recent_duplicate(known)))
+        Ok(all.into_iter().find(|experiment| key.is_none() && !request.fresh && is_recent_duplicate(experiment)))
     }
 
     /// Refuses a group that already has single runs.
@@ -244,7 +248,7 @@ impl Fleet {
                 let mut start = start.clone();
                 start.spec.question.clone_from(question);
                 let (mut admission, _spec) = self.admission_request(&start)?;
-                // Ask the ledger for at most the per-run cap, not for the experiment's whole budget.
+                // Request at most the per-run cap from the ledger, not the experiment's whole budget.
                 let max_cap = request.budget.component_min(admission.max_cap);
                 admission.requested_cap =
                     Cap { usd: request.budget.usd.and(max_cap.usd), tokens: request.budget.tokens.and(max_cap.tokens) };
@@ -367,19 +371,19 @@ impl ExperimentPlans {
 
     /// The runs that were not started, in their planned order.
     pub(super) fn unstarted_runs(&self) -> impl Iterator<Item = &RunId> {
-        self.0.iter().flat_map(|known| {
-            let is_unstarted = |run: &&PlannedRun| !known.progress.started.contains(&run.id);
-            known.plan.runs.iter().filter(is_unstarted).map(|run| &run.id)
+        self.0.iter().flat_map(|experiment| {
+            let is_unstarted = |run: &&PlannedRun| !experiment.progress.started.contains(&run.id);
+            experiment.plan.runs.iter().filter(is_unstarted).map(|run| &run.id)
         })
     }
 
     /// A run that was not started, as a record.
     pub(super) fn unstarted_record(&self, id: &RunId) -> Option<RunRecord> {
-        self.0.iter().find_map(|known| {
-            let planned = known.plan.runs.iter().find(|run| run.id == *id)?;
-            let is_unstarted = !known.progress.started.contains(id);
-            let spec = known.plan.spec(planned).filter(|_| is_unstarted)?;
-            Some(RunRecord { state: unstarted_state(known, id), ..initial_record(spec) })
+        self.0.iter().find_map(|experiment| {
+            let planned = experiment.plan.runs.iter().find(|run| run.id == *id)?;
+            let is_unstarted = !experiment.progress.started.contains(id);
+            let spec = experiment.plan.spec(planned).filter(|_| is_unstarted)?;
+            Some(RunRecord { state: unstarted_state(experiment, id), ..initial_record(spec) })
         })
     }
 }

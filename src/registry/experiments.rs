@@ -18,7 +18,7 @@ use super::{
 use crate::experiment::{ExperimentPlan, ExperimentProgress};
 use crate::run::StopRequest;
 
-/// The minimum time that an ended experiment is kept after all its runs are removed.
+/// The minimum time for which an ended experiment stays on disk after all its runs are removed.
 const MIN_RETENTION: Duration = Duration::from_secs(3600);
 
 /// One experiment's folder.

@@ -451,11 +451,11 @@ fn cause_from_label(label: Option<&str>, reason: Option<String>) -> StopCause {
 
 /// Seconds as a duration. A negative value or NaN becomes zero, a too large one the maximum.
 fn duration_from_secs(value: f64) -> Duration {
-    let most = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
-    Duration::try_from_secs_f64(value).unwrap_or(most)
+    let limit = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(value).unwrap_or(limit)
 }
 
-/// Returns an error for what JSON cannot hold, such as a path that is not UTF-8, so that no empty file is written.
+/// Returns an error for a value that JSON cannot represent, such as a path that is not UTF-8. Otherwise an empty file would be written.
 fn to_json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(value)?)
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::SPEC_FILE;
 use crate::run::RunId;
 
-/// What earlier listings of a folder found.
+/// The results of earlier listings of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Listing(Mutex<KnownRuns>);
 

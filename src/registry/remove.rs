@@ -25,7 +25,7 @@ const MIN_DRAFT_AGE: Duration = Duration::from_secs(3600);
 pub const VALIDATION_CACHE_FOLDER: &str = "validated";
 /// The folder in the state folder with failed imports of MassGen.
 pub const FAILED_IMPORTS_FOLDER: &str = "broken";
-/// How long a verdict or a failed import is kept.
+/// The age at which a verdict or a failed import is removed.
 const CACHE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The prefix of folders in which a config is checked.
 pub const CHECK_PREFIX: &str = ".check-";
@@ -46,7 +46,7 @@ pub enum Removal {
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
-    /// The lock of a draft, so that no other process uses it meanwhile.
+    /// The lock of a draft, so that no other process uses it during the removal.
     _held: Option<OwnerLock>,
 }
 

@@ -122,7 +122,7 @@ where
         }
     }
 
-    /// The next line. Refusals are written meanwhile, because a client that does not read them may still end its input.
+    /// The next line. Refusals are written at the same time, because a client that does not read them may still end its input.
     async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             self.start_refusal();
@@ -198,7 +198,7 @@ where
     }
 
     /// Accepts requests, and cancellations of open requests. The server uses no other client messages, and rmcp ends a
-    /// session that begins with one.
+    /// session whose first message is one.
     fn accept(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
         let expected = match &message {
             JsonRpcMessage::Request(request) => {
@@ -279,7 +279,7 @@ async fn write_line(writer: &Mutex<Option<impl AsyncWrite + Unpin>>, line: &[u8]
     writer.flush().await
 }
 
-/// Resolves when the current write is done; never resolves if there is none.
+/// Resolves when the current write is done; never resolves without one.
 async fn finish_write(sending: &mut Option<PendingWrite>) -> io::Result<()> {
     match sending {
         None => std::future::pending().await,

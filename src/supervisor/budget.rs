@@ -18,7 +18,7 @@ pub(super) struct BudgetPolicy {
     pub(super) is_rehearsal: bool,
 }
 
-/// What to do about the spend.
+/// The reaction to the spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BudgetDecision {
     /// Nothing.
@@ -30,17 +30,17 @@ pub(super) enum BudgetDecision {
 }
 
 impl BudgetPolicy {
-    /// What the run itself has spent.
+    /// The spend of the run itself.
     pub(super) fn own_spend(&self, digest: &Digest) -> Spend {
-        let of_agents: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
-        let known = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(of_agents)).unwrap_or_default();
+        let agents_usd: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
+        let reported_usd = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(agents_usd)).unwrap_or_default();
         let unknown: Vec<&AgentDigest> = digest.agents.iter().filter(|agent| is_unpriced(agent)).collect();
         let estimates: Vec<Option<Usd>> = unknown.iter().map(|agent| self.estimate_usd(agent)).collect();
         let estimated: u64 = estimates.iter().flatten().map(|usd| usd.0).sum();
         let is_unattributed =
             digest.agents.is_empty() && digest.cost_usd.is_none() && digest.tokens.unwrap_or_default() > 0;
         Spend {
-            usd: Usd(known.0.saturating_add(estimated)),
+            usd: Usd(reported_usd.0.saturating_add(estimated)),
             tokens: digest.tokens.unwrap_or_default(),
             is_unpriced: !self.is_rehearsal && (is_unattributed || estimates.iter().any(Option::is_none)),
         }
@@ -53,7 +53,7 @@ impl BudgetPolicy {
         (self.allowance.unpriced == Unpriced::Estimate).then(|| price.cost(input, output))
     }
 
-    /// What to do at this spend.
+    /// The reaction to this spend.
     pub(super) fn decide(&self, spent: Spend) -> BudgetDecision {
         let used = self.allowance.cap.percent_used(spent);
         let is_denied = spent.is_unpriced && self.allowance.unpriced == Unpriced::Deny;

@@ -67,7 +67,7 @@ pub fn is_alive(identity: &ProcessIdentity) -> bool {
     stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(identity.pid).as_ref() == Some(identity)
 }
 
-/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's proof that no process is left below
+/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's proof that no process remains below
 /// it. A scan of /proc could miss a process that is forked during the scan.
 pub fn has_no_children() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -142,9 +142,9 @@ pub fn marked_processes(bin: &Path, known: &[ProcessIdentity]) -> Vec<ProcessInf
     // A process that dropped its environment is found through its parent.
     let mut next = 0;
     while let Some(parent) = found.get(next).map(|process| process.identity.pid) {
-        let known = |process: &&ProcessInfo| found.iter().any(|known| known.identity == process.identity);
+        let is_found = |process: &&ProcessInfo| found.iter().any(|other| other.identity == process.identity);
         let children: Vec<ProcessInfo> =
-            processes.iter().filter(|process| process.parent_pid == parent && !known(process)).cloned().collect();
+            processes.iter().filter(|process| process.parent_pid == parent && !is_found(process)).cloned().collect();
         found.extend(children);
         next += 1;
     }
@@ -166,11 +166,11 @@ fn supervised_run(pid: u32) -> Option<RunFolder> {
     let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
     let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
     let folder = RunFolder::from_path(Path::new(folder)).ok()?;
-    // The process of a run with an unknown owner belongs to that run all the same.
+    // The process of a run with an unknown owner still belongs to that run.
     (!probe_owner(&folder.lock()).is_free()).then_some(folder)
 }
 
-/// All living processes; zombies are left out.
+/// All living processes, without zombies.
 fn list_processes() -> Vec<ProcessInfo> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();

@@ -34,7 +34,7 @@ pub(super) enum StopStage {
     Sweeping(LeaderExit),
     /// The remaining processes are being killed; the number counts the rounds of SIGKILL.
     KillingRemaining(LeaderExit, u32),
-    /// No process is left, or only processes that SIGKILL does not end.
+    /// No process remains, or only processes that SIGKILL does not end.
     Done(LeaderExit),
 }
 
@@ -72,7 +72,7 @@ pub(super) enum StopEvent {
     Timer,
 }
 
-/// An action for the supervisor to carry out; actions keep their order.
+/// An action for the supervisor to perform, in the given order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopAction {
     /// SIGINT to the leader, once.

@@ -40,8 +40,8 @@ impl CpuSample {
     /// How much of one CPU was wanted between an earlier sample and this one, in percent.
     pub(super) fn percent_since(&self, before: &CpuSample) -> u32 {
         let window = self.taken_at.duration_since(before.taken_at).as_secs_f64();
-        let wanted = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
-        if window > 0.0 { (wanted * 100.0 / window).round() as u32 } else { 0 }
+        let demand_s = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
+        if window > 0.0 { (demand_s * 100.0 / window).round() as u32 } else { 0 }
     }
 }
 

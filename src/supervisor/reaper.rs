@@ -82,7 +82,7 @@ impl KeeperReaper {
         ended
     }
 
-    /// The keeper exits by itself once no process is left below it, and never before the leader.
+    /// The keeper exits by itself once no process remains below it, and never before the leader.
     fn has_no_processes(&self) -> bool {
         self.is_disconnected && self.leader_exit.is_some()
     }
@@ -133,7 +133,7 @@ impl Reaper {
         }
     }
 
-    /// Whether no process is left, as the kernel reports it to this process or to the keeper. If the keeper was killed, a scan of
+    /// Whether no process remains, as the kernel reports it to this process or to the keeper. If the keeper was killed, a scan of
     /// /proc decides.
     pub(super) fn has_no_processes(&self) -> bool {
         match self {

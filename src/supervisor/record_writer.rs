@@ -26,12 +26,12 @@ pub(super) struct StartRoute {
     pub(super) cold_start_reason: Option<String>,
 }
 
-/// What a new digest changes.
+/// The changes in a new digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DigestChange {
     /// Anything differs from the digest before.
     pub(super) is_changed: bool,
-    /// Waiters are to be notified.
+    /// Whether waiters are to be notified.
     pub(super) is_notable: bool,
 }
 
@@ -74,7 +74,7 @@ impl RecordWriter {
     /// Records MassGen's process.
     pub(super) fn leader_started(&mut self, leader: Leader) {
         self.record.state = RunState::Starting { leader: Some(leader) };
-        // No fsync needed: `started` is durable already, and after a power cut no leader process is left to identify.
+        // No fsync needed: `started` is durable already, and after a power cut no leader process remains to identify.
         self.save_and_notify(Durability::NotSynced);
     }
 
@@ -90,7 +90,7 @@ impl RecordWriter {
         true
     }
 
-    /// Takes over a new digest, if there is one. The caller saves it.
+    /// Stores a new digest in the record, if one is given. The caller saves it.
     pub(super) fn digest_read(&mut self, digest: Option<Digest>) -> DigestChange {
         let before = self.record.digest.as_ref();
         let change = DigestChange {
@@ -101,14 +101,14 @@ impl RecordWriter {
         change
     }
 
-    /// Takes over what the run and the runs below it have spent; `true` if the sum has changed. The caller saves it.
+    /// Stores the spend of the run and of the runs below it in the record; `true` if the sum has changed. The caller saves it.
     pub(super) fn spend_counted(&mut self, spent: Spend, spent_by_descendants: Spend) -> bool {
         let before = self.record.total_spent();
         (self.record.spent, self.record.spent_by_descendants) = (spent, spent_by_descendants);
         self.record.total_spent() != before
     }
 
-    /// Writes what has changed. Without a change, it repeats a write that failed.
+    /// Writes the record if it has changed, and repeats a write that failed.
     pub(super) fn publish(&mut self, is_changed: bool, is_notable: bool) {
         if is_notable {
             self.save_and_notify(Durability::NotSynced);

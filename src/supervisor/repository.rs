@@ -114,7 +114,7 @@ pub(super) fn forget_worktrees(project: &Path, run: &Path) {
     }
 }
 
-/// The file `gitdir` of each entry names its worktree. `git worktree remove` would also delete what agents wrote there.
+/// The file `gitdir` of each entry names its worktree. `git worktree remove` would also delete the files that agents wrote there.
 fn remove_worktree_entries(common: &Path, run: &Path) {
     for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
         let place = std::fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Tracks what a run has spent: its own spend, that of other MassGen processes that its agents started, and that of the runs below
+//! Tracks the spend of a run: its own spend, that of other MassGen processes that its agents started, and that of the runs below
 //! it. It only counts. A recorded spend never decreases, whatever is reported or removed later.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,29 +48,29 @@ impl SpendTracker {
         self.policy.decide(self.spent() + self.spent_by_descendants())
     }
 
-    /// Counts what the run's own status reports.
+    /// Counts the spend in the run's own status.
     pub(super) fn update_own(&mut self, digest: Option<&Digest>) {
         let now = digest.map(|digest| self.policy.own_spend(digest)).unwrap_or_default();
         self.own_spend = now.component_max(self.own_spend);
     }
 
-    /// Counts what the other MassGen processes in the run's folder report, if their status.json has changed and is complete.
+    /// Counts the spend of other MassGen processes in the run's folder, if their status.json has changed and is complete.
     pub(super) fn update_other_massgens(&mut self, files: &RunFiles, own: &Path) {
         for layout in Layout::find_others(files, own) {
-            let (seen, before) = self.other_massgens.entry(layout.log.clone()).or_default();
+            let (version, spend) = self.other_massgens.entry(layout.log.clone()).or_default();
             let stamp = files.version(&layout.status());
-            if stamp == *seen {
+            if stamp == *version {
                 continue;
             }
             let bytes = files.head(&layout.status(), status::MAX_BYTES);
             // The file is incomplete, too large or does not exist yet: the previous value stays valid.
             let Some(digest) = bytes.ok().and_then(|bytes| status::digest(&bytes).ok()) else { continue };
-            *before = self.policy.own_spend(&digest).component_max(*before);
-            *seen = stamp;
+            *spend = self.policy.own_spend(&digest).component_max(*spend);
+            *version = stamp;
         }
     }
 
-    /// Counts each run below separately: a run whose parent was stopped alone goes on spending.
+    /// Counts each run below separately: a run whose parent was stopped alone continues to spend.
     pub(super) fn update_descendants(&mut self, state: &StateFolder, folder: &RunFolder) {
         let mut next: Vec<RunId> = folder.child_runs();
         next.extend(self.descendants.keys().cloned());

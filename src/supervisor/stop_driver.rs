@@ -45,12 +45,12 @@ impl StopDriver {
         }
     }
 
-    /// Whether MassGen works and no stop has begun.
+    /// Whether MassGen works and no stop has started.
     pub(super) fn is_working(&self) -> bool {
         self.stage == StopStage::Working
     }
 
-    /// How the leader ended, once nothing is left to stop.
+    /// How the leader ended, once no process remains to stop.
     pub(super) fn finished(&self) -> Option<&LeaderExit> {
         match &self.stage {
             StopStage::Done(exit) => Some(exit),
@@ -69,21 +69,21 @@ impl StopDriver {
         self.timer
     }
 
-    /// MassGen was never started, so there is nothing to stop.
+    /// MassGen was never started, so no stop is needed.
     pub(super) fn never_started(&mut self) -> LeaderExit {
         let exit = LeaderExit { cause: None, exit: Exit::NeverStarted, force: Force::None };
         self.stage = StopStage::Done(exit.clone());
         exit
     }
 
-    /// Decides whether the stop that is about to begin includes nested runs. Ignored once a stop has begun.
+    /// Sets whether the next stop includes nested runs. It has no effect once a stop has started.
     pub(super) fn choose_scope(&mut self, stops_nested: bool) {
         if self.is_working() {
             self.stops_nested = stops_nested;
         }
     }
 
-    /// Notes when the stop began and which processes it found. The caller then puts the stop on record and calls [`StopDriver::stop`].
+    /// Records the start time of the stop and the processes at that time. The caller then writes the stop to the record and calls [`StopDriver::stop`].
     pub(super) fn announce(&mut self, processes: RunProcesses<'_>) {
         self.stopping_since = Some(Instant::now());
         self.seen_processes.add_tree(&processes.reaper.process_tree());
@@ -171,7 +171,7 @@ impl StopDriver {
         }
     }
 
-    /// Counts the remaining processes. Only the kernel can prove that none is left. Without that proof the count is at least one,
+    /// Counts the remaining processes. Only the kernel can prove that none remains. Without that proof the count is at least one,
     /// even if the scan of /proc found none: a process may have been forked during the scan, or it has ended and is not reaped yet.
     fn scan_remaining(&mut self, processes: RunProcesses<'_>) {
         self.stopping_since.get_or_insert_with(Instant::now);

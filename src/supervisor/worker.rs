@@ -74,7 +74,8 @@ enum WakeReason {
 }
 
 impl Worker {
-    /// Takes over the run. `record` shows it as started, `agents` is what its config says, and `project` the state of its project.
+    /// Prepares the supervision of a run. `record` shows it as started, `agents` are from its config, and `project` is the state of its
+    /// project.
     pub(super) fn new(
         run: RunContext,
         record: RecordWriter,
@@ -237,7 +238,7 @@ impl Worker {
         }
     }
 
-    /// Handles what has changed in the watched folders.
+    /// Handles changes in the watched folders.
     fn refresh(&mut self) {
         self.handle_stop_request();
         self.watch_new_folders();

@@ -243,7 +243,7 @@ impl KeeperConnection {
 
     /// Releases the keeper and the remaining processes below it; without this command the keeper would end them.
     pub fn release(self) {
-        // If the keeper has exited already, there is no receiver.
+        // If the keeper has already exited, the command has no receiver.
         let _disconnected = self.connection.stream.try_write(RELEASE_COMMAND);
     }
 }
@@ -271,7 +271,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has arrived into the buffer; `true` at the end of the stream.
+    /// Reads the available bytes into the buffer; `true` at the end of the stream.
     fn fill_buffer(&mut self) -> bool {
         loop {
             match self.stream.try_read_buf(&mut self.buffer) {

@@ -254,9 +254,9 @@ mod tests {
             drop(create_file(name, age));
         }
         remove_stale_files(root.path());
-        let left = std::fs::read_dir(root.path()).expect("read").flatten().map(|entry| entry.file_name());
-        let mut left: Vec<_> = left.collect();
-        left.sort();
-        assert_eq!(left, ["lives.lock", "lives.log", "new.lock"]);
+        let remaining = std::fs::read_dir(root.path()).expect("read").flatten().map(|entry| entry.file_name());
+        let mut remaining: Vec<_> = remaining.collect();
+        remaining.sort();
+        assert_eq!(remaining, ["lives.lock", "lives.log", "new.lock"]);
     }
 }

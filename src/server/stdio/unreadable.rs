@@ -73,7 +73,9 @@ fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> 
         Err(_) => Cow::Borrowed("the message is not UTF-8"),
         Ok(_) if has_invalid_id => Cow::Borrowed(ID_FORM),
         Ok(text) => match find_fault(text, 0) {
-            Some(ParseFault::TooDeep(most)) => format!("the message is nested more than {most} levels deep").into(),
+            Some(ParseFault::TooDeep(max_levels)) => {
+                format!("the message is nested more than {max_levels} levels deep").into()
+            }
             Some(ParseFault::NumberTooLarge) => Cow::Borrowed("the message has a number that is too large"),
             None => Cow::Borrowed(REQUEST_FORM),
         },
@@ -92,8 +94,8 @@ fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
 
 /// The fault of a JSON text in an argument that is nested too deep to be parsed.
 pub(in crate::server) fn nesting_fault(json: &str) -> Option<ParseFault> {
-    let most = MAX_DEPTH - ARGUMENT_DEPTH;
-    (nesting_depth(json) > most).then_some(ParseFault::TooDeep(most))
+    let max_levels = MAX_DEPTH - ARGUMENT_DEPTH;
+    (nesting_depth(json) > max_levels).then_some(ParseFault::TooDeep(max_levels))
 }
 
 /// The number of levels of objects and lists in a JSON text.
