@@ -35,11 +35,11 @@ pub struct AdmissionRequest {
     pub id: RunId,
     /// Its parent run, if any, and the root of its tree.
     pub lineage: Lineage,
-    /// What the agent requests.
+    /// The limits that the agent requests.
     pub requested_cap: Cap,
-    /// What the operator allows each run.
+    /// The operator's limits for each run.
     pub max_cap: Cap,
-    /// What the operator allows all runs together.
+    /// The operator's limits for all runs together.
     pub global_limits: GlobalLimits,
     /// The share of an experiment's budget, if the run belongs to one.
     pub share: Option<BudgetShare>,
@@ -54,7 +54,7 @@ pub struct AdmissionRequest {
 pub struct RequestIdentity {
     /// SHA-256 of the request.
     pub request_hash: String,
-    /// SHA-256 of the request and of what it refers to at this time: the text of the config, the project, the operator's defaults.
+    /// SHA-256 of the request and of the data that it refers to at this time: the text of the config, the project, the operator's defaults.
     pub content_hash: String,
     /// SHA-256 of the key that the agent gave it.
     pub key_hash: Option<String>,
@@ -69,7 +69,7 @@ pub enum AdmissionDecision {
     Duplicate(RunId),
     /// The run may be created.
     Granted {
-        /// What it may spend.
+        /// The limit of its spend.
         cap: Cap,
         /// Whether it has to wait for a slot.
         waits: bool,
@@ -147,7 +147,7 @@ pub enum LedgerError {
     InsufficientBudget {
         /// The budget.
         pool: BudgetPool,
-        /// What is left of it after subtracting what live runs may still spend.
+        /// The rest of it after subtracting the reservations of live runs.
         left: String,
         /// The requested amount.
         asked: String,
@@ -180,7 +180,7 @@ impl Ledger {
         Ok(Admission::New { made: created })
     }
 
-    /// What `admit` would decide and grant, without admitting anything.
+    /// The decision and grant that `admit` would make. It admits no run.
     pub fn preview(&self, request: &AdmissionRequest) -> Result<AdmissionDecision, LedgerError> {
         let _lock = self.lock()?;
         let now = Timestamp::now();
@@ -214,7 +214,7 @@ impl Ledger {
         Ok(claim)
     }
 
-    /// Records what an ended run has spent by itself and releases the rest of its reservation.
+    /// Records the own spend of an ended run and releases the rest of its reservation.
     pub fn settle(&self, id: &RunId, spent: Spend) -> Result<(), LedgerError> {
         let _lock = self.lock()?;
         let mut ledger_state = self.read_refreshed(Timestamp::now())?;
@@ -223,7 +223,7 @@ impl Ledger {
         Ok(self.write(&ledger_state)?)
     }
 
-    /// What an experiment has spent, plus what its live runs may still spend.
+    /// The spend of an experiment, plus the reservations of its live runs.
     pub fn experiment_charge(&self, experiment: &str) -> Result<Spend, LedgerError> {
         let spent = |id: &RunId| self.state.load(id).map(|record| record.spent).unwrap_or_default();
         Ok(self.read()?.experiment_charge(experiment, &spent))
@@ -252,7 +252,7 @@ impl Ledger {
         Ok(live)
     }
 
-    /// A run's record has its ending before the ledger does, so the record decides.
+    /// A run's ending is written to its record before the ledger, so the record decides.
     fn is_live(&self, id: &RunId) -> bool {
         self.state.load(id).map_or(true, |record| record.state.ending().is_none())
     }
@@ -297,7 +297,7 @@ impl Ledger {
         Ok(must_wait)
     }
 
-    /// What is left of each budget that the run draws on.
+    /// The rest of each budget that the run draws on.
     fn remaining_by_pool(
         &self,
         ledger_state: &LedgerState,
@@ -331,7 +331,7 @@ impl Ledger {
         pools
     }
 
-    /// The ledger updated to the runs' current state: a free lock shows that a run is over even if it did not say so.
+    /// The ledger updated to the runs' current state: a free lock shows that a run is over even if the ledger has no ending for it.
     fn read_refreshed(&self, now: Timestamp) -> Result<LedgerState, LedgerError> {
         let mut ledger_state = self.read()?;
         for id in ledger_state.unfinished_runs() {
@@ -343,7 +343,7 @@ impl Ledger {
         Ok(ledger_state)
     }
 
-    /// The spend of a run that no longer has an owner.
+    /// The spend of a run that has no owner any more.
     fn final_spend(&self, id: &RunId) -> Option<Spend> {
         let folder = self.state.run_folder(id);
         match probe_owner(&folder.lock()) {

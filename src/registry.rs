@@ -1,5 +1,5 @@
 //! Run folders on disk: creates, loads, lists and removes them. The only module that writes run records.
-//! It handles formats, whole-file writes and locks; it never starts, signals or evaluates a process.
+//! It handles formats, whole-file writes and locks. It starts and signals no process.
 
 mod atomic_write;
 mod cache;
@@ -33,7 +33,7 @@ pub const STDERR_LOG: &str = "stderr.log";
 
 /// The record, in a run's folder.
 pub const RECORD_FILE: &str = "run.json";
-/// What the caller requested, in a run's folder.
+/// The spec with the caller's request, in a run's folder.
 const SPEC_FILE: &str = "spec.json";
 /// The manifest, in a run's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -106,7 +106,7 @@ pub enum RegistryError {
         /// Its format.
         version: u32,
     },
-    /// There is no such run.
+    /// No such run exists.
     #[error("there is no run `{0}`")]
     Unknown(RunId),
 }
@@ -181,7 +181,7 @@ impl StateFolder {
             std::fs::rename(&draft.path, &folder.path).map_err(RegistryError::io("name", &folder.path))?;
             Ok(lock)
         });
-        // On a full disk, the remains of a refused start would use up the little space that is left.
+        // On a full disk, the files of a refused start would use up the remaining space.
         let lock = named.inspect_err(|_| drop(std::fs::remove_dir_all(&draft.path)))?;
         atomic_write::sync_folder(&self.runs()).map_err(RegistryError::io("sync", &self.runs()))?;
         crash::point("folder-named");
@@ -199,23 +199,23 @@ impl StateFolder {
     pub fn load(&self, id: &RunId) -> Result<RunRecord, RegistryError> {
         let folder = self.run_folder(id);
         // Stat before reading, so that a concurrent rename invalidates the cache entry.
-        let mark = FileStamp::of_path(&folder.run());
-        if let Some(known) = self.cache.record(id, mark) {
+        let stamp = FileStamp::of_path(&folder.run());
+        if let Some(known) = self.cache.record(id, stamp) {
             return Ok(known);
         }
         let record = folder.load_run(self.spec(&folder, id)?)?;
-        self.cache.insert_record(&record, mark);
+        self.cache.insert_record(&record, stamp);
         Ok(record)
     }
 
     /// The run's spec, which is written only once.
     fn spec(&self, folder: &RunFolder, id: &RunId) -> Result<RunSpec, RegistryError> {
-        let mark = FileStamp::of_path(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
-        if let Some(known) = self.cache.spec(id, mark) {
+        let stamp = FileStamp::of_path(&folder.spec()).ok_or_else(|| RegistryError::Unknown(id.clone()))?;
+        if let Some(known) = self.cache.spec(id, stamp) {
             return Ok(known);
         }
         let spec = folder.load_spec()?;
-        self.cache.insert_spec(&spec, mark);
+        self.cache.insert_spec(&spec, stamp);
         Ok(spec)
     }
 
@@ -302,7 +302,7 @@ impl RunFolder {
         self.path.join("children")
     }
 
-    /// Records that this run started another, which wakes the watchers of its folder.
+    /// Records that this run started another run. The new file wakes the watchers of the folder.
     pub fn record_child(&self, child: &RunId) -> Result<(), RegistryError> {
         create_private_folder(&self.children())?;
         let path = self.children().join(child.as_str());
@@ -320,7 +320,7 @@ impl RunFolder {
         self.path.join("built_on")
     }
 
-    /// Records that another run builds on an answer of this one. It does not create a removed run again.
+    /// Records that another run builds on an answer of this one. If this run was removed, its folder is not created again.
     pub fn record_dependent(&self, by: &RunId) -> Result<(), RegistryError> {
         use std::os::unix::fs::DirBuilderExt;
         let folder = self.dependents_folder();
@@ -381,9 +381,9 @@ impl RunFolder {
         }
         let lock = OwnerLock::create(&self.lock()).map_err(RegistryError::io("lock", &self.lock()))?;
         crash::point("lock-taken");
-        for (given, own) in [(from.session, self.session()), (from.basis, self.basis())] {
-            if let Some(given) = given {
-                std::fs::rename(given, own).map_err(RegistryError::io("move", given))?;
+        for (source_folder, target) in [(from.session, self.session()), (from.basis, self.basis())] {
+            if let Some(source_folder) = source_folder {
+                std::fs::rename(source_folder, target).map_err(RegistryError::io("move", source_folder))?;
             }
         }
         if let Some((name, text)) = from.config {
@@ -499,6 +499,6 @@ impl RunFolder {
 
 fn create_private_folder(path: &Path) -> Result<(), RegistryError> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(RegistryError::io("make the folder", path))
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(RegistryError::io("make the folder", path))
 }

@@ -1,6 +1,6 @@
-//! The process that owns one run: its lock, its process tree, its deadline and its ending. It outlives every server. Orders
-//! reach it only through the run's folder (`stop.json`) and as SIGTERM, which also asks for a stop.
-//! It speaks no protocol and never touches a process of another run.
+//! The process that owns one run: its lock, its process tree, its deadline and its ending. It outlives every server. Commands
+//! reach it only through the run's folder (`stop.json`) and as SIGTERM, which also requests a stop.
+//! It implements no protocol and never touches a process of another run.
 
 mod activity;
 mod agent_facts;
@@ -52,10 +52,11 @@ pub use leader::exec_massgen;
 pub use lost::finalize_lost;
 pub use prepare::environment;
 
-/// The supervisor prints this to standard output once MassGen's process is on record, or while the run waits for it. Its starter reads no further.
+/// The supervisor prints this to standard output once MassGen's process is on record, or while the run waits for it. The process
+/// that started the supervisor reads no further.
 pub const READY: &str = "ready";
 
-/// A supervisor could not begin or end its work.
+/// Why a supervisor could not start or complete its work.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The folder does not belong to a run.
@@ -112,8 +113,10 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     let folder = RunFolder::from_path(folder).map_err(|source| SupervisorError::NotARun { path, source })?;
     // setsid fails if the process already leads a group (started from a shell); it needs no session of its own then.
     let _leads_already = rustix::process::setsid();
-    let own = rustix::process::getpid();
-    rustix::process::set_child_subreaper(Some(own)).map_err(io::Error::from).map_err(io_error("become a subreaper"))?;
+    let own_pid = rustix::process::getpid();
+    rustix::process::set_child_subreaper(Some(own_pid))
+        .map_err(io::Error::from)
+        .map_err(io_error("become a subreaper"))?;
     let lock = OwnerLock::inherited(&folder.lock()).map_err(io_error("take the run's lock"))?;
     let lock = lock.ok_or_else(|| SupervisorError::AlreadySupervised(folder.path().to_owned()))?;
     let mut record = folder.load()?;
@@ -129,7 +132,7 @@ pub async fn supervise(folder: &Path, me: &Path) -> Result<(), SupervisorError> 
     };
     if let Err(error) = ledger.settle(&record.spec.id, record.spent) {
         // The next process that opens the ledger finds the run's lock free and settles the run.
-        tracing::warn!(error = text::error_chain(&error), "what the run has spent could not be booked");
+        tracing::warn!(error = text::error_chain(&error), "the spend of the run could not be recorded in the ledger");
     }
     Ok(())
 }
@@ -142,14 +145,14 @@ async fn run_to_end(
     state: &StateFolder,
     me: &Path,
 ) -> Result<RunRecord, SupervisorError> {
-    // From here on, a signal to end no longer ends this process at once.
+    // From here on, SIGTERM, SIGINT and SIGHUP no longer end this process at once.
     let signals = Signals::subscribe()?;
     let record = RecordWriter::new(folder.clone(), record, lock, clock::now());
     let run = RunContext::open(folder.clone(), state.clone(), known_secrets(folder))?;
     let prepared = prepare::prepare(folder, &record.get().spec).await;
     let (agents, project) = match &prepared {
         Ok(prepared) => (prepared.agents.clone(), ProjectMonitor::begin(&record.get().spec, state)),
-        // Without a start there is nothing to compare or to clean up.
+        // A run that does not start changes no files and needs no cleanup.
         Err(_) => Default::default(),
     };
     let mut worker = Worker::new(run, record, signals, agents, project);
@@ -161,7 +164,7 @@ async fn run_to_end(
     Ok(worker.run().await)
 }
 
-/// Resolves when a signal asks this process to end.
+/// Resolves at a signal that requests this process to end.
 async fn shutdown_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
@@ -191,7 +194,7 @@ fn known_secrets(folder: &RunFolder) -> Secrets {
     with_file.or_else(|_| Secrets::from_environment(None)).unwrap_or_default()
 }
 
-/// If no process reads the pipe any more, there is nothing to report.
+/// A closed pipe is no error: then no process waits for the report.
 fn report_ready() {
-    let _nobody = writeln!(io::stdout(), "{READY}");
+    let _closed = writeln!(io::stdout(), "{READY}");
 }

@@ -1,6 +1,6 @@
 //! Keeps MassGen warm: processes that have imported it (`warm/warm.py` is their program) fork runs. This module finds them,
 //! requests runs from them, and prepares the start of new ones. They belong to a state folder and have their files in its `warm/`.
-//! It sends no signals and writes no record: the supervisor owns a run that was started warm like any other.
+//! It sends no signals and writes no record: the supervisor owns a run that was started warm, as it owns any run.
 
 mod connection;
 mod process;
@@ -73,7 +73,7 @@ pub enum ColdReason {
     /// The warm process ended before its import was complete.
     #[error("the warm process ended at its import; its log is `{}`", .0.display())]
     ImportFailed(PathBuf),
-    /// There is no process for this MassGen and environment.
+    /// No process exists for this MassGen and environment.
     #[error("there is no warm process")]
     NoProcess,
     /// A stop of the run was requested before an answer came.
@@ -90,8 +90,8 @@ impl From<io::Error> for ColdReason {
     }
 }
 
-/// An installed MassGen, with all that decides whether one process can replace another: the same program, interpreter and packages,
-/// in the same kernel namespaces.
+/// An installed MassGen. Two warm processes are interchangeable if they have the same program, interpreter and packages, and run in
+/// the same kernel namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
     interpreter: PathBuf,
@@ -115,8 +115,8 @@ impl Installation {
         let installation = program::installation_fingerprint(program).map_err(|_unreadable| Unsupported::NotPython)?;
         let namespaces = ["mnt", "net", "pid", "user"].map(|kind| std::fs::read_link(format!("/proc/self/ns/{kind}")));
         let namespaces: Vec<_> = namespaces.into_iter().flatten().collect();
-        let seen = format!("{PYTHON_PROGRAM}\0{installation}\0{namespaces:?}");
-        Ok(Installation { interpreter, program: program.to_owned(), name_prefix: short_hash(&seen) })
+        let identity = format!("{PYTHON_PROGRAM}\0{installation}\0{namespaces:?}");
+        Ok(Installation { interpreter, program: program.to_owned(), name_prefix: short_hash(&identity) })
     }
 
     /// The first folder in the PATH of processes that it starts.
@@ -138,12 +138,12 @@ pub fn warm_folder(state: &StateFolder) -> PathBuf {
 }
 
 /// The sockets of one installation, or of all.
-fn sockets(state: &StateFolder, kind: Option<&Installation>) -> Vec<PathBuf> {
+fn sockets(state: &StateFolder, installation: Option<&Installation>) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_wanted = |path: &PathBuf| {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        path.extension().is_some_and(|ending| ending == SOCKET_EXTENSION)
-            && kind.is_none_or(|kind| stem.starts_with(&kind.name_prefix))
+        path.extension().is_some_and(|extension| extension == SOCKET_EXTENSION)
+            && installation.is_none_or(|installation| stem.starts_with(&installation.name_prefix))
     };
     entries.filter(is_wanted).collect()
 }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_package_is_another_kind_and_a_source_that_may_change_is_none() {
+    fn a_new_package_makes_a_new_installation_and_an_editable_one_is_unsupported() {
         let root = tempfile::tempdir().expect("temp");
         let site = root.path().join("lib/python3.11/site-packages");
         let metadata = site.join(format!("massgen-{}.dist-info", crate::massgen::VERSION));
@@ -161,12 +161,12 @@ mod tests {
         std::fs::create_dir_all(&metadata).expect("mkdir");
         std::fs::create_dir(root.path().join("bin")).expect("mkdir");
         std::fs::write(&program, format!("#!{}\n", interpreter.display())).expect("written");
-        assert_eq!(Installation::for_program(&program), Err(Unsupported::NotPython), "there is no such interpreter");
+        assert_eq!(Installation::for_program(&program), Err(Unsupported::NotPython), "the interpreter does not exist");
         std::fs::write(&interpreter, "").expect("written");
-        let kind = Installation::for_program(&program).expect("a kind");
-        assert_eq!(Installation::for_program(&program).as_ref(), Ok(&kind));
+        let installation = Installation::for_program(&program).expect("an installation");
+        assert_eq!(Installation::for_program(&program).as_ref(), Ok(&installation));
         std::fs::create_dir(site.join("litellm-1.80.0.dist-info")).expect("mkdir");
-        assert_ne!(Installation::for_program(&program), Ok(kind));
+        assert_ne!(Installation::for_program(&program), Ok(installation));
         std::fs::write(metadata.join("direct_url.json"), r#"{"dir_info": {"editable": true}}"#).expect("written");
         assert_eq!(Installation::for_program(&program), Err(Unsupported::Editable));
     }

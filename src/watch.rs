@@ -1,5 +1,5 @@
 //! Waits for changes in folders: by inotify, or by polling twice a second if inotify is unavailable (instances or watches
-//! used up). A subscription learns that something may have changed, never what: its owner checks again.
+//! used up). A subscription is notified that something may have changed, without details: its owner checks again.
 //! It never reads a file. A network file system does not report changes by other machines; see the README's limits.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ struct Subscriber {
     ignored_name: Option<&'static str>,
 }
 
-/// How many inotify instances and watches this user may have; zero if the kernel does not report it.
+/// How many inotify instances and watches this user may have; zero if the kernel does not report a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InotifyLimits {
     /// Each waiting process uses one.
@@ -50,11 +50,11 @@ pub struct InotifyLimits {
 /// No instance is available, so waits poll twice a second.
 pub fn probe_inotify() -> std::io::Result<InotifyLimits> {
     Inotify::init()?;
-    let most = |name: &str| {
+    let limit = |name: &str| {
         let limit = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
         limit.ok().and_then(|number| number.trim().parse().ok()).unwrap_or_default()
     };
-    Ok(InotifyLimits { instances: most("max_user_instances"), watches: most("max_user_watches") })
+    Ok(InotifyLimits { instances: limit("max_user_instances"), watches: limit("max_user_watches") })
 }
 
 /// Waits for changes in the folders added to it. Dropping it ends the subscription.
@@ -75,7 +75,8 @@ enum AddResult {
 impl Watcher {
     /// Starts a watcher. It needs a runtime, on which it spawns one task.
     pub fn start() -> Watcher {
-        let inotify = Inotify::init().inspect_err(|error| tracing::warn!(%error, "no inotify: looking twice a second"));
+        let inotify = Inotify::init()
+            .inspect_err(|error| tracing::warn!(%error, "inotify is unavailable; folders are polled twice a second"));
         let watches = inotify.as_ref().ok().map(Inotify::watches);
         let watcher = Watcher { state: Arc::new(Mutex::new(WatcherState { watches, subscribers: HashMap::new() })) };
         if let Ok(inotify) = inotify {
@@ -131,7 +132,7 @@ impl WatcherState {
             return AddResult::NotWatchable;
         };
         let subscribers = self.subscribers.entry(descriptor).or_default();
-        if subscribers.iter().any(|known| Arc::ptr_eq(&known.notify, notify)) {
+        if subscribers.iter().any(|subscriber| Arc::ptr_eq(&subscriber.notify, notify)) {
             return AddResult::AlreadyWatched;
         }
         subscribers.push(Subscriber { notify: notify.clone(), ignored_name });
@@ -141,7 +142,7 @@ impl WatcherState {
     fn unsubscribe(&mut self, notify: &Arc<Notify>) {
         let Some(watches) = self.watches.as_mut() else { return };
         self.subscribers.retain(|folder, subscribers| {
-            subscribers.retain(|known| !Arc::ptr_eq(&known.notify, notify));
+            subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.notify, notify));
             if subscribers.is_empty() {
                 // It fails only if the folder no longer exists.
                 let _gone = watches.remove(folder.clone());
@@ -180,7 +181,7 @@ impl Subscription {
                 () = tokio::time::sleep_until(next) => self.next_poll = Some(Instant::now() + POLL_INTERVAL),
             },
         }
-        // Another notification may have arrived meanwhile; the caller's next check covers both.
+        // Another notification may have arrived during the wait; the caller's next check covers both.
         let _rung_again = self.notify.notified().now_or_never();
     }
 }
@@ -209,10 +210,10 @@ fn lock_state(shared: &Mutex<WatcherState>) -> MutexGuard<'_, WatcherState> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn a_rename_wakes_every_seat_of_the_folder_and_no_other() {
+    async fn a_rename_wakes_every_subscription_of_the_folder_and_no_other() {
         let (folder, other) = (tempfile::tempdir().expect("temp"), tempfile::tempdir().expect("temp"));
         let watcher = Watcher::start();
         let mut subscriptions = [watcher.subscribe(), watcher.subscribe(), watcher.subscribe()];
@@ -222,14 +223,14 @@ mod tests {
         std::fs::write(folder.path().join("draft"), "x").expect("write");
         std::fs::rename(folder.path().join("draft"), folder.path().join("whole")).expect("rename");
         for subscription in &mut subscriptions[..2] {
-            tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+            tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
         }
-        let silent = tokio::time::timeout(Duration::ZERO, subscriptions[2].changed()).await;
-        assert!(silent.is_err(), "nothing happened there");
+        let result = tokio::time::timeout(Duration::ZERO, subscriptions[2].changed()).await;
+        assert!(result.is_err(), "no file of that folder changed");
     }
 
     #[tokio::test]
-    async fn two_rings_before_a_look_are_one() {
+    async fn two_notifications_before_a_check_count_as_one() {
         let mut subscription = Watcher::start().subscribe();
         let subscriber = subscription.notify.clone();
         let mut changed = Box::pin(subscription.changed());
@@ -237,49 +238,49 @@ mod tests {
         subscriber.notify_one();
         subscriber.notify_one();
         assert!(changed.as_mut().now_or_never().is_some());
-        assert!(subscriber.notified().now_or_never().is_none(), "nothing is left to look for");
+        assert!(subscriber.notified().now_or_never().is_none(), "no notification remains");
     }
 
     #[tokio::test]
-    async fn a_lock_whose_holder_is_gone_wakes_and_a_look_at_it_does_not() {
+    async fn a_released_lock_wakes_a_subscription_and_a_probe_does_not() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("lock");
-        let held = std::fs::File::create(&path).expect("made");
+        let held = std::fs::File::create(&path).expect("created");
         let mut subscription = Watcher::start().subscribe();
         subscription.watch_folder(folder.path());
-        drop(std::fs::File::open(&path).expect("looked at"));
+        drop(std::fs::File::open(&path).expect("probed"));
         assert!(tokio::time::timeout(Duration::from_millis(50), subscription.changed()).await.is_err());
         drop(held);
-        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+        tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]
-    async fn what_a_seat_is_deaf_to_wakes_the_others() {
+    async fn an_ignored_file_wakes_only_the_other_subscriptions() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
-        let (mut deaf, mut other) = (watcher.subscribe(), watcher.subscribe());
-        deaf.watch_folder_except(folder.path(), Some("own"));
+        let (mut ignoring, mut other) = (watcher.subscribe(), watcher.subscribe());
+        ignoring.watch_folder_except(folder.path(), Some("own"));
         other.watch_folder(folder.path());
-        for (name, wakes) in [("own", false), ("stranger", true)] {
+        for (name, wakes) in [("own", false), ("other", true)] {
             std::fs::write(folder.path().join(".draft"), "x").expect("write");
             std::fs::rename(folder.path().join(".draft"), folder.path().join(name)).expect("rename");
-            tokio::time::timeout(PATIENCE, other.changed()).await.expect("woken");
-            // All subscribers of the same round have been notified by now.
-            assert_eq!(tokio::time::timeout(Duration::ZERO, deaf.changed()).await.is_ok(), wakes, "{name}");
+            tokio::time::timeout(WAIT_LIMIT, other.changed()).await.expect("woken");
+            // The watcher has notified all subscribers of this event by now.
+            assert_eq!(tokio::time::timeout(Duration::ZERO, ignoring.changed()).await.is_ok(), wakes, "{name}");
         }
     }
 
     #[tokio::test]
-    async fn without_inotify_a_seat_is_woken_all_the_same() {
+    async fn without_inotify_a_subscription_is_woken_by_polling() {
         let folder = tempfile::tempdir().expect("temp");
         let shared = WatcherState { watches: None, subscribers: HashMap::new() };
         let mut subscription = Watcher { state: Arc::new(Mutex::new(shared)) }.subscribe();
         assert!(!subscription.watch_folder(folder.path()));
-        tokio::time::timeout(PATIENCE, subscription.changed()).await.expect("woken");
+        tokio::time::timeout(WAIT_LIMIT, subscription.changed()).await.expect("woken");
     }
 
     #[tokio::test]
-    async fn who_leaves_takes_the_watch_along() {
+    async fn dropping_a_subscription_removes_its_watch() {
         let folder = tempfile::tempdir().expect("temp");
         let watcher = Watcher::start();
         let mut subscription = watcher.subscribe();

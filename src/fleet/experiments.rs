@@ -1,5 +1,5 @@
-//! The client side of experiments: begin one, resume an interrupted one, list its runs that have not begun, stop it.
-//! Its driver starts the runs; this module never does.
+//! The client side of experiments: starts one, resumes an interrupted one, lists its runs that have not started, stops it.
+//! The driver of an experiment starts the runs; this module never does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,16 +35,16 @@ pub struct ExperimentRequest {
     pub request: String,
     /// The agent's key for the request.
     pub request_key: Option<String>,
-    /// Whether an identical recent request may begin a second experiment.
+    /// Whether an identical recent request may start a second experiment.
     pub fresh: bool,
 }
 
-/// An experiment that was begun, now or earlier.
+/// An experiment that was started, now or earlier.
 #[derive(Debug)]
 pub struct StartedExperiment {
     /// The experiment.
     pub experiment: Experiment,
-    /// Whether the same request had begun it earlier.
+    /// Whether the same request had started it earlier.
     pub is_reused: bool,
     /// Whether it was interrupted and resumes now.
     pub is_resumed: bool,
@@ -59,7 +59,7 @@ pub struct ExperimentStatus {
     pub has_live_driver: bool,
 }
 
-/// Why an experiment was not begun.
+/// Why an experiment was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum ExperimentError {
     /// Other runs have this label.
@@ -76,18 +76,18 @@ pub enum ExperimentError {
         /// Its group.
         group: String,
     },
-    /// A single run was to get the label of an experiment, which has its own runs.
+    /// A single run was requested with the label of an experiment.
     #[error("the group `{0}` is an experiment, which has its own runs")]
     GroupIsExperiment(String),
 }
 
 impl Fleet {
-    /// Begins an experiment, or resumes it if the same request began it and it has no live driver any more. When this
+    /// Starts an experiment, or resumes it if the same request started it and it has no live driver any more. When this
     /// returns, the plan is on disk and its driver is live.
-    pub async fn start_experiment(&self, begin: ExperimentRequest) -> Result<StartedExperiment, FleetError> {
-        let keys = begin.arms.iter().enumerate().flat_map(|(arm, (_, start))| arm_keys(arm, start)).collect();
+    pub async fn start_experiment(&self, request: ExperimentRequest) -> Result<StartedExperiment, FleetError> {
+        let keys = request.arms.iter().enumerate().flat_map(|(arm, (_, start))| arm_keys(arm, start)).collect();
         let fleet = self.clone();
-        let (folder, lock, is_reused) = blocking(move || fleet.create_or_resume(&begin)).await??;
+        let (folder, lock, is_reused) = blocking(move || fleet.create_or_resume(&request)).await??;
         let is_resumed = is_reused && lock.is_some();
         if let Some(lock) = lock {
             let owner = launcher::OwnerProcess { subcommand: "conduct", folder: folder.path(), log: folder.log() };
@@ -97,36 +97,38 @@ impl Fleet {
         Ok(StartedExperiment { experiment, is_reused, is_resumed })
     }
 
-    /// The group of the experiment that the request would give again, without starting anything; an error if the group or the key is
+    /// The group of the existing experiment that the request would return. It starts nothing; an error if the group or the key is
     /// taken.
-    pub async fn preview_experiment(&self, begin: ExperimentRequest) -> Result<Option<String>, FleetError> {
+    pub async fn preview_experiment(&self, request: ExperimentRequest) -> Result<Option<String>, FleetError> {
         let fleet = self.clone();
-        blocking(move || match fleet.find_duplicate(&begin)? {
-            Some(known) => Ok(Some(known.plan.group)),
-            None => fleet.check_startable(&begin).map(|()| None),
+        blocking(move || match fleet.find_duplicate(&request)? {
+            Some(experiment) => Ok(Some(experiment.plan.group)),
+            None => fleet.check_startable(&request).map(|()| None),
         })
         .await?
     }
 
-    /// The amount an experiment has spent, plus what its live runs may still spend.
+    /// The spend of an experiment, plus the reservations of its live runs.
     pub async fn experiment_charge(&self, experiment: &str) -> Result<Spend, FleetError> {
         let (ledger, experiment) = (Ledger::new(&self.state), experiment.to_owned());
         Ok(blocking(move || ledger.experiment_charge(&experiment)).await??)
     }
 
-    /// Prevents further starts in the experiment of a group, and returns whether there was one to stop; its driver stops live runs.
+    /// Prevents further starts in the experiment of a group, and returns whether there was an open one; its driver stops live runs.
     /// An experiment without a driver is closed here.
-    pub async fn stop_experiment(&self, selection: &Selection, ask: &StopRequest) -> Result<bool, FleetError> {
+    pub async fn stop_experiment(&self, selection: &Selection, stop_request: &StopRequest) -> Result<bool, FleetError> {
         let Selection::Group(group) = selection else { return Ok(false) };
-        let (folder, ask) = (self.state.experiment(group), ask.clone());
+        let (folder, stop_request) = (self.state.experiment(group), stop_request.clone());
         blocking(move || {
             if !folder.path().exists() || folder.load()?.progress.closed.is_some() {
                 return Ok(false);
             }
-            folder.request_stop(&ask)?;
+            folder.request_stop(&stop_request)?;
             if let Some(lock) = take_abandoned(&folder.load()?)? {
                 let mut progress = folder.load()?.progress;
-                progress.closed.get_or_insert_with(|| (CloseReason::Stopped { reason: ask.reason }, Timestamp::now()));
+                progress
+                    .closed
+                    .get_or_insert_with(|| (CloseReason::Stopped { reason: stop_request.reason }, Timestamp::now()));
                 folder.save(&progress, &lock)?;
             }
             Ok(true)
@@ -135,19 +137,20 @@ impl Fleet {
     }
 
     /// The groups of the running experiments that this process may stop together: for a process that is part of a run, those that
-    /// this run began (those of its descendants end with their runs). With the project `own`, only those that its client requested
+    /// this run started (those of its descendants end with their runs). With the project `own`, only those that its client requested
     /// there.
     pub async fn live_experiments(&self, own: Option<&Path>) -> Result<Vec<Selection>, FleetError> {
         let (state, parent, own) = (self.state.clone(), self.parent.clone(), own.map(Path::to_owned));
-        let is_meant = move |known: &Experiment| {
-            let plan = &known.plan;
-            let is_asked_in = |project: &PathBuf| plan.arms.iter().any(|arm| is_own(&arm.spec.origin, project));
+        let is_in_scope = move |experiment: &Experiment| {
+            let plan = &experiment.plan;
+            let is_requested_in = |project: &PathBuf| plan.arms.iter().any(|arm| is_own(&arm.spec.origin, project));
             let is_selected =
-                if parent.is_some() { plan.parent == parent } else { own.as_ref().is_none_or(is_asked_in) };
-            known.progress.closed.is_none() && is_selected
+                if parent.is_some() { plan.parent == parent } else { own.as_ref().is_none_or(is_requested_in) };
+            experiment.progress.closed.is_none() && is_selected
         };
-        let found = blocking(move || state.list_experiments().into_iter().filter(is_meant).collect::<Vec<_>>()).await?;
-        Ok(found.into_iter().map(|known| Selection::Group(known.plan.group)).collect())
+        let found =
+            blocking(move || state.list_experiments().into_iter().filter(is_in_scope).collect::<Vec<_>>()).await?;
+        Ok(found.into_iter().map(|experiment| Selection::Group(experiment.plan.group)).collect())
     }
 
     /// Whether its experiment has planned this run and not started it.
@@ -155,18 +158,22 @@ impl Fleet {
         run.spec.origin.experiment.is_some() && !self.run_folder(&run.spec.id).path().exists()
     }
 
-    /// A run alone is no part of an experiment, whose budget and end would know nothing of it, and has no key of one.
+    /// Refuses the group or key of an experiment for a single run: the budget and the end of the experiment would not include that run.
     pub(super) fn check_no_experiment_member(&self, start: &StartRequest) -> Result<(), ExperimentError> {
         let group = start.spec.group.as_ref();
         if let Some(taken) = group.filter(|group| self.state.experiment(group).path().exists()) {
             return Err(ExperimentError::GroupIsExperiment(taken.clone()));
         }
         let Some(key) = start.request_key.as_ref().map(|key| hash(&[key])) else { return Ok(()) };
-        let known = self.state.list_experiments().into_iter().find(|known| known.plan.key_hash.as_ref() == Some(&key));
-        known.map_or(Ok(()), |known| Err(ExperimentError::KeyReused(known.plan.group)))
+        let experiment = self
+            .state
+            .list_experiments()
+            .into_iter()
+            .find(|experiment| experiment.plan.key_hash.as_ref() == Some(&key));
+        experiment.map_or(Ok(()), |experiment| Err(ExperimentError::KeyReused(experiment.plan.group)))
     }
 
-    /// A planned run has no folder to hold a request.
+    /// Refuses a request for a planned run: it has no folder to write the request to.
     pub(super) fn check_is_started(&self, run: &RunRecord) -> Result<(), ExperimentError> {
         if !self.is_planned(run) {
             return Ok(());
@@ -175,55 +182,57 @@ impl Fleet {
         Err(ExperimentError::RunIsPlanned { run: run.spec.id.clone(), group })
     }
 
-    /// The folder of the experiment, and its lock if a driver has to be started.
+    /// The folder of the experiment, its lock if a driver has to be started, and whether the experiment existed before.
     fn create_or_resume(
         &self,
-        begin: &ExperimentRequest,
+        request: &ExperimentRequest,
     ) -> Result<(ExperimentFolder, Option<OwnerLock>, bool), FleetError> {
-        let _held = self.state.lock_experiments()?;
-        if let Some(known) = self.find_duplicate(begin)? {
-            let lock = take_abandoned(&known)?;
-            return Ok((known.folder, lock, true));
+        let _lock = self.state.lock_experiments()?;
+        if let Some(experiment) = self.find_duplicate(request)? {
+            let lock = take_abandoned(&experiment)?;
+            return Ok((experiment.folder, lock, true));
         }
-        self.check_startable(begin)?;
-        let plan = self.build_plan(begin)?;
+        self.check_startable(request)?;
+        let plan = self.build_plan(request)?;
         let (folder, lock) = self.state.create_experiment(&plan)?;
         Ok((folder, Some(lock), false))
     }
 
-    /// The experiment that the same request has begun, if any.
-    fn find_duplicate(&self, begin: &ExperimentRequest) -> Result<Option<Experiment>, FleetError> {
-        let (asked, key) = (hash(&[&begin.request]), begin.request_key.as_ref().map(|key| hash(&[key])));
+    /// The experiment that the same request has started, if any.
+    fn find_duplicate(&self, request: &ExperimentRequest) -> Result<Option<Experiment>, FleetError> {
+        let (request_hash, key) = (hash(&[&request.request]), request.request_key.as_ref().map(|key| hash(&[key])));
         let all = self.state.list_experiments();
-        if let Some(known) = all.iter().find(|known| key.is_some() && known.plan.key_hash == key) {
-            if known.plan.request_hash == asked {
-                return Ok(Some(known.clone()));
+        if let Some(experiment) = all.iter().find(|experiment| key.is_some() && experiment.plan.key_hash == key) {
+            if experiment.plan.request_hash == request_hash {
+                return Ok(Some(experiment.clone()));
             }
-            return Err(ExperimentError::KeyReused(known.plan.group.clone()).into());
+            return Err(ExperimentError::KeyReused(experiment.plan.group.clone()).into());
         }
         if let Some(run) = key.as_ref().map(|key| Ledger::new(&self.state).run_for_key(key)).transpose()?.flatten() {
             return Err(ExperimentError::KeyReused(run.to_string()).into());
         }
-        if let Some(group) = &begin.group {
-            let same = |known: &&Experiment| known.plan.group == *group;
-            return match all.into_iter().find(|known| same(&known)) {
-                Some(known) if known.plan.request_hash == asked && key.is_none() && !begin.fresh => Ok(Some(known)),
+        if let Some(group) = &request.group {
+            let has_group = |experiment: &&Experiment| experiment.plan.group == *group;
+            return match all.into_iter().find(|experiment| has_group(&experiment)) {
+                Some(experiment) if experiment.plan.request_hash == request_hash && key.is_none() && !request.fresh => {
+                    Ok(Some(experiment))
+                }
                 Some(_) => Err(ExperimentError::GroupTaken(group.clone()).into()),
                 None => Ok(None),
             };
         }
-        let just_now = |known: &Experiment| {
-            let age = Duration::try_from(Timestamp::now().duration_since(known.plan.created));
-            known.plan.request_hash == asked
-                && known.plan.client == client_id()
+        let is_recent_duplicate = |experiment: &Experiment| {
+            let age = Duration::try_from(Timestamp::now().duration_since(experiment.plan.created));
+            experiment.plan.request_hash == request_hash
+                && experiment.plan.client == client_id()
                 && age.is_ok_and(|age| age <= DEDUP_WINDOW)
         };
-        Ok(all.into_iter().find(|known| key.is_none() && !begin.fresh && just_now(known)))
+        Ok(all.into_iter().find(|experiment| key.is_none() && !request.fresh && is_recent_duplicate(experiment)))
     }
 
-    /// Refuses a group that single runs have already.
-    fn check_group_is_free(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
-        let Some(group) = &begin.group else { return Ok(()) };
+    /// Refuses a group that already has single runs.
+    fn check_group_is_free(&self, request: &ExperimentRequest) -> Result<(), FleetError> {
+        let Some(group) = &request.group else { return Ok(()) };
         let has_group = |id: &RunId| self.state.load(id).is_ok_and(|run| run.spec.group.as_ref() == Some(group));
         match self.state.list()?.iter().any(has_group) {
             true => Err(ExperimentError::GroupTaken(group.clone()).into()),
@@ -231,19 +240,19 @@ impl Fleet {
         }
     }
 
-    /// Problems that would keep every run from starting refuse the experiment; the driver waits for temporary ones.
-    fn check_startable(&self, begin: &ExperimentRequest) -> Result<(), FleetError> {
-        self.check_group_is_free(begin)?;
-        for (_, start) in &begin.arms {
-            for question in &begin.questions {
+    /// Refuses the experiment if a permanent problem prevents all its runs; the driver waits for temporary problems to pass.
+    fn check_startable(&self, request: &ExperimentRequest) -> Result<(), FleetError> {
+        self.check_group_is_free(request)?;
+        for (_, start) in &request.arms {
+            for question in &request.questions {
                 let mut start = start.clone();
                 start.spec.question.clone_from(question);
-                let (mut application, _spec) = self.admission_request(&start)?;
-                // Ask the ledger for at most the per-run cap, not for the experiment's whole budget.
-                let most = begin.budget.component_min(application.max_cap);
-                application.requested_cap =
-                    Cap { usd: begin.budget.usd.and(most.usd), tokens: begin.budget.tokens.and(most.tokens) };
-                match Ledger::new(&self.state).preview(&application) {
+                let (mut admission, _spec) = self.admission_request(&start)?;
+                // Request at most the per-run cap from the ledger, not the experiment's whole budget.
+                let max_cap = request.budget.component_min(admission.max_cap);
+                admission.requested_cap =
+                    Cap { usd: request.budget.usd.and(max_cap.usd), tokens: request.budget.tokens.and(max_cap.tokens) };
+                match Ledger::new(&self.state).preview(&admission) {
                     Ok(_) => {}
                     Err(error) if is_transient(&error) => {}
                     Err(error) => return Err(error.into()),
@@ -257,10 +266,10 @@ impl Fleet {
         Ok(())
     }
 
-    fn build_plan(&self, begin: &ExperimentRequest) -> Result<ExperimentPlan, FleetError> {
+    fn build_plan(&self, request: &ExperimentRequest) -> Result<ExperimentPlan, FleetError> {
         let id = self.state.new_id()?.as_str().replace("mg-", "ex-");
-        let group = begin.group.clone().unwrap_or_else(|| id.clone());
-        let hashes: Vec<&str> = begin.arms.iter().map(|(_, start)| start.spec.config_hash.as_str()).collect();
+        let group = request.group.clone().unwrap_or_else(|| id.clone());
+        let hashes: Vec<&str> = request.arms.iter().map(|(_, start)| start.spec.config_hash.as_str()).collect();
         let forecasts = forecasts(&self.state, &hashes)?;
         let arm = |((label, start), forecast): (&(String, StartRequest), Option<Forecast>)| {
             let mut spec = start.spec.clone();
@@ -274,22 +283,23 @@ impl Fleet {
                 ..Origin::default()
             };
             let config = start.config.as_ref().map(|(name, text)| ((*name).to_owned(), text.clone()));
-            let expected = forecast.and_then(|seen| Usd::from_f64(seen.cost_usd?)).filter(|usd| *usd > Usd(0));
-            let takes = forecast.map(|seen| Duration::from_secs(seen.took_s));
-            Arm { label: label.clone(), spec, config, expected_cost: expected, expected_duration: takes }
+            let expected_cost =
+                forecast.and_then(|forecast| Usd::from_f64(forecast.cost_usd?)).filter(|usd| *usd > Usd(0));
+            let expected_duration = forecast.map(|forecast| Duration::from_secs(forecast.took_s));
+            Arm { label: label.clone(), spec, config, expected_cost, expected_duration }
         };
-        let cells = RunGrid { arms: begin.arms.len(), questions: begin.questions.len(), repeat: begin.repeat };
+        let grid = RunGrid { arms: request.arms.len(), questions: request.questions.len(), repeat: request.repeat };
         let run = |(arm, question, repeat)| Ok(PlannedRun { id: self.state.new_id()?, arm, question, repeat });
         Ok(ExperimentPlan {
-            arms: begin.arms.iter().zip(forecasts).map(arm).collect(),
-            questions: begin.questions.clone(),
-            runs: cells.in_order().map(run).collect::<Result<_, RegistryError>>()?,
+            arms: request.arms.iter().zip(forecasts).map(arm).collect(),
+            questions: request.questions.clone(),
+            runs: grid.in_order().map(run).collect::<Result<_, RegistryError>>()?,
             created: Timestamp::now(),
-            budget: begin.budget,
-            keep: begin.keep,
-            global_limits: begin.arms.first().map(|(_, start)| start.limits.global).unwrap_or_default(),
-            request_hash: hash(&[&begin.request]),
-            key_hash: begin.request_key.as_ref().map(|key| hash(&[key])),
+            budget: request.budget,
+            keep: request.keep,
+            global_limits: request.arms.first().map(|(_, start)| start.limits.global).unwrap_or_default(),
+            request_hash: hash(&[&request.request]),
+            key_hash: request.request_key.as_ref().map(|key| hash(&[key])),
             client: client_id().to_owned(),
             parent: self.parent.clone(),
             id,
@@ -310,11 +320,11 @@ fn take_abandoned(experiment: &Experiment) -> Result<Option<OwnerLock>, Registry
     Ok(taken.filter(|_| !is_closed))
 }
 
-/// Whether waiting helps.
+/// Whether the problem may pass without a change by the caller.
 fn is_transient(error: &LedgerError) -> bool {
     match error {
         LedgerError::TooManyStarts { .. } | LedgerError::QueueFull(_) => true,
-        LedgerError::TreeFull(most) => *most > 0,
+        LedgerError::TreeFull(max_runs) => *max_runs > 0,
         LedgerError::Registry(_)
         | LedgerError::KeyReused(_)
         | LedgerError::ParentStopping(_)
@@ -342,7 +352,7 @@ pub fn arm_keys_from_env(arm: usize) -> ConfigKeys {
     ConfigKeys(all.filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?.to_owned(), value))).collect())
 }
 
-/// The plans of experiments, for runs that have no folder yet or never will.
+/// The plans of experiments, for runs that have no folder because they were not started.
 #[derive(Default)]
 pub(super) struct ExperimentPlans(Vec<Experiment>);
 
@@ -361,19 +371,19 @@ impl ExperimentPlans {
 
     /// The runs that were not started, in their planned order.
     pub(super) fn unstarted_runs(&self) -> impl Iterator<Item = &RunId> {
-        self.0.iter().flat_map(|known| {
-            let waits = |run: &&PlannedRun| !known.progress.started.contains(&run.id);
-            known.plan.runs.iter().filter(waits).map(|run| &run.id)
+        self.0.iter().flat_map(|experiment| {
+            let is_unstarted = |run: &&PlannedRun| !experiment.progress.started.contains(&run.id);
+            experiment.plan.runs.iter().filter(is_unstarted).map(|run| &run.id)
         })
     }
 
     /// A run that was not started, as a record.
     pub(super) fn unstarted_record(&self, id: &RunId) -> Option<RunRecord> {
-        self.0.iter().find_map(|known| {
-            let planned = known.plan.runs.iter().find(|run| run.id == *id)?;
-            let waits = !known.progress.started.contains(id);
-            let spec = known.plan.spec(planned).filter(|_| waits)?;
-            Some(RunRecord { state: unstarted_state(known, id), ..initial_record(spec) })
+        self.0.iter().find_map(|experiment| {
+            let planned = experiment.plan.runs.iter().find(|run| run.id == *id)?;
+            let is_unstarted = !experiment.progress.started.contains(id);
+            let spec = experiment.plan.spec(planned).filter(|_| is_unstarted)?;
+            Some(RunRecord { state: unstarted_state(experiment, id), ..initial_record(spec) })
         })
     }
 }
@@ -381,7 +391,7 @@ impl ExperimentPlans {
 /// The state of a run that was not started.
 fn unstarted_state(experiment: &Experiment, id: &RunId) -> RunState {
     let progress = &experiment.progress;
-    let never = |outcome, wall| {
+    let never_started = |outcome, wall| {
         let at = Moment { wall, boot_ms: 0, boot_id: String::new() };
         RunState::Ended(Ending {
             outcome,
@@ -396,10 +406,10 @@ fn unstarted_state(experiment: &Experiment, id: &RunId) -> RunState {
     match (progress.start_problems.get(id), &progress.closed) {
         (Some(problem), closed) => {
             let at = closed.as_ref().map_or(experiment.plan.created, |(_, at)| *at);
-            never(Outcome::Failed(problem.clone()), at)
+            never_started(Outcome::Failed(problem.clone()), at)
         }
         (None, Some((why, at))) => {
-            never(Outcome::Killed { reason: Some(not_started_message(why)), problem: None }, *at)
+            never_started(Outcome::Killed { reason: Some(not_started_message(why)), problem: None }, *at)
         }
         (None, None) => RunState::Queued,
     }

@@ -8,13 +8,13 @@ use crate::run::{Cap, RunId, Usd};
 /// A budget that runs draw on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BudgetPool {
-    /// What is left of the budget of the run that starts it.
+    /// The rest of the budget of the run that starts it.
     Parent(RunId),
-    /// What one server may spend.
+    /// The budget of one server.
     Server,
-    /// What may be spent in a day.
+    /// The budget of one day.
     Day,
-    /// What all runs of an experiment may spend.
+    /// The budget of all runs of an experiment.
     Experiment(Box<BudgetShare>),
 }
 
@@ -23,16 +23,16 @@ pub enum BudgetPool {
 pub struct BudgetShare {
     /// The experiment, by its name in the ledger.
     pub experiment: String,
-    /// What all runs of the experiment together may spend.
+    /// The budget of all runs of the experiment together.
     pub budget: Cap,
-    /// The number of runs that can start now and divide what is left; at least 1.
+    /// The number of runs that can start now and divide the rest; at least 1.
     pub divisor: u32,
-    /// What such a run is known to cost. With less it would be stopped half-way, and its spend would be wasted.
+    /// The known cost of such a run. With less, the run would be stopped before its end, and its spend would be wasted.
     pub expected_usd: Option<Usd>,
 }
 
 impl BudgetPool {
-    /// The share of a run that requests no amount. For an experiment, what is left is divided among the runs that can start now, or
+    /// The share of a run that requests no amount. For an experiment, the rest is divided among the runs that can start now, or
     /// the share is twice the known cost of a run if that is more. Otherwise it is half, so that the first run does not take all.
     fn default_share_usd(&self, left: Usd) -> Usd {
         match self {
@@ -52,7 +52,7 @@ impl BudgetPool {
     }
 
     /// The minimum that is worth granting. A run of an experiment needs a quarter more than the known cost of such a run: with less,
-    /// a run of that cost would be asked to finish, and with exactly that cost it would be stopped at its end.
+    /// a run of that cost would be requested to finish, and with exactly that cost it would be stopped at its end.
     fn min_usd(&self) -> Usd {
         match self {
             BudgetPool::Parent(_) | BudgetPool::Server | BudgetPool::Day => MIN_USD,
@@ -80,8 +80,8 @@ const MIN_USD: Usd = Usd(10_000);
 /// The same minimum in tokens.
 const MIN_TOKENS: u64 = 100;
 
-/// What a run may spend: the requested amount, if it is allowed and available. A run that requests no amount gets what it is
-/// allowed, limited to its share of what is left.
+/// The limit of a run's spend: the requested amount, if it is allowed and available. A run that requests no amount gets what it is
+/// allowed, limited to its share of the rest.
 pub(super) fn grant(requested: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -> Result<Cap, LedgerError> {
     let usd: Vec<Remaining<Usd>> = pools.iter().filter_map(|(pool, cap)| Some(remaining_usd(pool, cap.usd?))).collect();
     let tokens: Vec<Remaining<u64>> =
@@ -92,7 +92,7 @@ pub(super) fn grant(requested: Cap, allowed: Cap, pools: &[(BudgetPool, Cap)]) -
     })
 }
 
-/// What is left of a budget.
+/// The rest of a budget.
 struct Remaining<'a, T> {
     pool: &'a BudgetPool,
     amount: T,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_request_the_grant_leaves_half_to_others() {
+    fn a_run_that_requests_no_amount_gets_at_most_half_of_what_is_left() {
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(100))]).expect("granted"), usd(5));
         assert_eq!(grant(Cap::default(), usd(5), &[(BudgetPool::Day, usd(4))]).expect("granted"), usd(2));
         assert_eq!(grant(Cap::default(), Cap::default(), &[]).expect("no limit"), Cap::default());
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(refused.to_string(), "$5.000001 was asked for, and $5.00 is the most for a run");
     }
 
-    /// The budget, what is left of its tokens, and the share of a run that requests no amount.
+    /// The budget, the rest of its tokens, and the share of a run that requests no amount.
     #[test]
     fn a_run_that_requests_no_tokens_gets_its_share_of_what_is_left() {
         let experiment = |divisor| {

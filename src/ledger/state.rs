@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{AdmissionRequest, DEDUP_WINDOW, LedgerError, RequestIdentity, SlotClaim};
 use crate::run::{Cap, DailySummary, Lineage, RunId, RunRecord, RunState, Spend, Usd};
 
-/// How many days are kept.
+/// The maximum number of days in the ledger.
 const MAX_DAYS: usize = 8;
-/// How many servers with a limited budget are kept, the latest.
+/// The maximum number of servers with a limited budget in the ledger; the latest ones stay.
 const MAX_SERVERS: usize = 1000;
-/// How many experiments are kept, the latest.
+/// The maximum number of experiments in the ledger; the latest ones stay.
 const MAX_EXPERIMENTS: usize = 1000;
 /// The version of the file.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -109,7 +109,7 @@ struct KeyedRequest {
 }
 
 impl LedgerEntry {
-    /// What is reserved for the run and all runs below it while it is not over.
+    /// The amount reserved for the run and all runs below it while it is not over.
     fn reserved(&self) -> Spend {
         Spend {
             usd: Usd(self.budget_microusd.unwrap_or_default()),
@@ -343,7 +343,7 @@ impl LedgerState {
         self.experiments.drain(..surplus);
     }
 
-    /// What the runs of an experiment have spent, plus what is reserved for live ones.
+    /// The spend of the runs of an experiment, plus the reservations of live ones.
     pub(super) fn experiment_charge(&self, experiment: &str, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         let before = self.experiments.iter().find(|(known, ..)| known == experiment);
         let (usd, tokens) = before.map(|(_, usd, tokens)| (*usd, *tokens)).unwrap_or_default();
@@ -357,7 +357,7 @@ impl LedgerState {
         self.keys.get(key).and_then(|keyed_run| keyed_run.run.parse().ok())
     }
 
-    /// What a run has spent by itself, plus the charges of the runs that it started.
+    /// The own spend of a run, plus the charges of the runs that it started.
     pub(super) fn parent_charge(&self, parent: &RunId, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         spent(parent) + self.descendants_charge(parent.as_str(), spent)
     }
@@ -367,8 +367,8 @@ impl LedgerState {
         children.map(|child| self.entry_charge(child, spent)).sum()
     }
 
-    /// The charge for a run: what it and all runs below it have spent, and at least its reservation while it is not over. The runs
-    /// below a run that was stopped alone go on spending.
+    /// The charge for a run: the spend of the run and all runs below it, and at least its reservation while it is not over. The runs
+    /// below a run that was stopped alone continue to spend.
     fn entry_charge(&self, entry: &LedgerEntry, spent: &impl Fn(&RunId) -> Spend) -> Spend {
         let charge = entry.spent(spent) + self.descendants_charge(&entry.run, spent);
         if entry.place == Phase::Over { charge } else { charge.component_max(entry.reserved()) }

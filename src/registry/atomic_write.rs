@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_to_write_is_the_one() {
+    fn create_atomic_does_not_replace_a_file() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("x");
         assert!(create_atomic(&path, b"one").expect("write"));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_new_text_replaces_the_old_and_leaves_nothing_beside() {
+    fn write_atomic_replaces_the_text_and_leaves_no_temporary_file() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("x");

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::run::{RunId, RunRecord, RunSpec};
 
-/// How many entries are kept; as many as one call can name.
+/// The maximum number of entries: as many as one call can name.
 const MAX_ENTRIES: usize = 100;
 /// The longest question of a cached record, in bytes.
 const MAX_CACHED_QUESTION_BYTES: usize = 4 << 10;
@@ -59,46 +59,48 @@ impl FileStamp {
 
 impl RecordCache {
     /// The cached record of a run, if it was read from the file with this stamp.
-    pub(super) fn record(&self, id: &RunId, mark: Option<FileStamp>) -> Option<RunRecord> {
-        lookup(&self.records, id, mark?)
+    pub(super) fn record(&self, id: &RunId, stamp: Option<FileStamp>) -> Option<RunRecord> {
+        lookup(&self.records, id, stamp?)
     }
 
     /// Caches a record that was read after its file's stamp was taken.
-    pub(super) fn insert_record(&self, record: &RunRecord, mark: Option<FileStamp>) {
-        if let Some(mark) = mark.filter(|mark| record.state.ending().is_some() || mark.has_settled(SystemTime::now())) {
-            insert(&self.records, &record.spec, mark, record);
+    pub(super) fn insert_record(&self, record: &RunRecord, stamp: Option<FileStamp>) {
+        if let Some(stamp) =
+            stamp.filter(|stamp| record.state.ending().is_some() || stamp.has_settled(SystemTime::now()))
+        {
+            insert(&self.records, &record.spec, stamp, record);
         }
     }
 
     /// The cached spec of a run, if it was read from the file with this stamp.
-    pub(super) fn spec(&self, id: &RunId, mark: FileStamp) -> Option<RunSpec> {
-        lookup(&self.specs, id, mark)
+    pub(super) fn spec(&self, id: &RunId, stamp: FileStamp) -> Option<RunSpec> {
+        lookup(&self.specs, id, stamp)
     }
 
     /// Caches a spec that was read after its file's stamp was taken.
-    pub(super) fn insert_spec(&self, spec: &RunSpec, mark: FileStamp) {
-        insert(&self.specs, spec, mark, spec);
+    pub(super) fn insert_spec(&self, spec: &RunSpec, stamp: FileStamp) {
+        insert(&self.specs, spec, stamp, spec);
     }
 }
 
-fn lookup<T: Clone>(kept: &Mutex<CacheMap<T>>, id: &RunId, mark: FileStamp) -> Option<T> {
-    lock_map(kept).get(id).filter(|(of, _)| *of == mark).map(|(_, known)| known.clone())
+fn lookup<T: Clone>(map: &Mutex<CacheMap<T>>, id: &RunId, stamp: FileStamp) -> Option<T> {
+    lock_map(map).get(id).filter(|(cached_stamp, _)| *cached_stamp == stamp).map(|(_, value)| value.clone())
 }
 
-fn insert<T: Clone>(kept: &Mutex<CacheMap<T>>, spec: &RunSpec, mark: FileStamp, known: &T) {
+fn insert<T: Clone>(map: &Mutex<CacheMap<T>>, spec: &RunSpec, stamp: FileStamp, value: &T) {
     if spec.question.len() > MAX_CACHED_QUESTION_BYTES {
         return;
     }
-    let mut kept = lock_map(kept);
-    if kept.len() >= MAX_ENTRIES {
-        kept.clear();
+    let mut map = lock_map(map);
+    if map.len() >= MAX_ENTRIES {
+        map.clear();
     }
-    kept.insert(spec.id.clone(), (mark, known.clone()));
+    map.insert(spec.id.clone(), (stamp, value.clone()));
 }
 
 /// After a panic of another holder the map is still usable: each entry is correct by itself.
-fn lock_map<T>(kept: &Mutex<CacheMap<T>>) -> MutexGuard<'_, CacheMap<T>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_map<T>(map: &Mutex<CacheMap<T>>) -> MutexGuard<'_, CacheMap<T>> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -109,12 +111,12 @@ mod tests {
 
     fn ended() -> RunState {
         let at = Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms: 1, boot_id: "b".to_owned() };
-        let (outcome, exit, took) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
+        let (outcome, exit, duration) = (Outcome::Succeeded, Exit::Code(0), Duration::from_secs(1));
         RunState::Ended(Ending {
             outcome,
             exit,
             ended_at: at,
-            duration: took,
+            duration,
             answer: None,
             stop: None,
             warnings: Vec::new(),
@@ -122,31 +124,34 @@ mod tests {
     }
 
     #[test]
-    fn a_file_settles_by_its_own_clock() {
-        let mark = |nanos| FileStamp { inode: 1, bytes: 1, changed_at: (1_000, nanos) };
+    fn a_file_settles_some_time_after_its_change_time() {
+        let stamp = |nanos| FileStamp { inode: 1, bytes: 1, changed_at: (1_000, nanos) };
         let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
-        assert!(mark(7).has_settled(at(1_000_051)) && !mark(7).has_settled(at(1_000_049)));
-        assert!(!mark(7).has_settled(at(900_000)), "a clock that was set back proves nothing");
-        assert!(!mark(0).has_settled(at(2_000_000)), "whole seconds may be another file's as well");
+        assert!(stamp(7).has_settled(at(1_000_051)) && !stamp(7).has_settled(at(1_000_049)));
+        assert!(
+            !stamp(7).has_settled(at(900_000)),
+            "a file from the future, after the clock was set back, is not settled"
+        );
+        assert!(!stamp(0).has_settled(at(2_000_000)), "the file system may store whole seconds only");
     }
 
     #[test]
-    fn an_ended_run_is_read_once_and_anew_where_its_file_is_another() {
+    fn an_ended_run_is_read_again_only_after_its_file_was_replaced() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let id = RunId::from_bytes([1, 2, 3, 4, 5]);
         let choice = ConfigChoice::Rehearsal("rehearsal".to_owned());
         let spec = RunSpec::new(id.clone(), "q", choice, root.path().to_owned(), root.path().to_owned());
-        let (folder, lock) = state.create(&spec, InitialFiles::default()).expect("made");
+        let (folder, lock) = state.create(&spec, InitialFiles::default()).expect("created");
         let mut record = initial_record(spec);
         for (seq, now) in [(1, RunState::Starting { leader: None }), (2, ended()), (3, ended())] {
             (record.seq, record.state) = (seq, now);
             folder.save(&record, &lock, Durability::NotSynced).expect("saved");
             for _ in 0..2 {
-                assert_eq!(state.load(&id).expect("read").seq, seq, "whatever was read before");
+                assert_eq!(state.load(&id).expect("read").seq, seq, "the cache never hides a newer record");
             }
-            let kept = state.cache.record(&id, FileStamp::of_path(&folder.run()));
-            assert!(seq == 1 || kept.is_some_and(|kept| kept.seq == seq), "what has ended is kept at once");
+            let cached = state.cache.record(&id, FileStamp::of_path(&folder.run()));
+            assert!(seq == 1 || cached.is_some_and(|cached| cached.seq == seq), "an ended run is cached at once");
         }
         std::fs::remove_dir_all(folder.path()).expect("removed");
         assert!(state.load(&id).is_err(), "a run that was removed is unknown");

@@ -18,7 +18,7 @@ use super::{
 use crate::experiment::{ExperimentPlan, ExperimentProgress};
 use crate::run::StopRequest;
 
-/// The minimum time that an ended experiment is kept after all its runs are removed.
+/// The minimum time for which an ended experiment stays on disk after all its runs are removed.
 const MIN_RETENTION: Duration = Duration::from_secs(3600);
 
 /// One experiment's folder.
@@ -69,7 +69,7 @@ impl StateFolder {
         self.list_experiments().into_iter().filter(is_forgotten).map(|known| known.folder.path).collect()
     }
 
-    /// Locks the creation of experiments, so that a caller can look for one and create it without a race.
+    /// Locks the creation of experiments, so that a caller can search for one and create it without a race.
     pub fn lock_experiments(&self) -> Result<File, RegistryError> {
         create_private_folder(&self.experiments())?;
         let path = self.root.join("experiments.lock");

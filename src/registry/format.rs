@@ -154,7 +154,7 @@ fn default_grace_s() -> f64 {
 
 /// The longest grace period.
 const MAX_GRACE: Duration = Duration::from_secs(60);
-/// The longest reason that is kept, in characters.
+/// The longest reason that is stored, in characters.
 const MAX_REASON_CHARS: usize = 200;
 /// The longest timeout that a spec can have: a hundred days, so that no clock arithmetic overflows.
 const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 86_400);
@@ -271,7 +271,7 @@ pub(super) fn run_to_json(record: &RunRecord) -> io::Result<Vec<u8>> {
         RunState::Running { .. } => ("running", None, None),
         RunState::Stopping { cause, .. } => ("stopping", Some(cause), None),
         RunState::Ended(ending) => ("ended", None, Some(EndingFile::from(ending))),
-        RunState::Unknown(word) => (word.as_str(), None, None),
+        RunState::Unknown(label) => (label.as_str(), None, None),
     };
     to_json(&RunFile {
         version: VERSION,
@@ -391,7 +391,7 @@ fn digest_from_file(file: DigestFile) -> Digest {
         winner: file.winner,
         cost_usd: file.cost_usd,
         tokens: file.tokens,
-        finish_reason: file.finish.map(|word| from_label(FINISHES, &word).unwrap_or(Finish::Unknown)),
+        finish_reason: file.finish.map(|label| from_label(FINISHES, &label).unwrap_or(Finish::Unknown)),
         first_error: file.first_error,
         first_error_agent: file.first_error_agent,
     }
@@ -419,11 +419,11 @@ const AGENT_STATES: &[(&str, AgentState)] = &[
 
 /// The label of a value, from a table that contains every value.
 fn to_label<T: PartialEq>(table: &[(&str, T)], value: T) -> String {
-    table.iter().find(|(_, known)| *known == value).map(|(word, _)| (*word).to_owned()).unwrap_or_default()
+    table.iter().find(|(_, known)| *known == value).map(|(label, _)| (*label).to_owned()).unwrap_or_default()
 }
 
-fn from_label<T: Copy>(table: &[(&str, T)], word: &str) -> Option<T> {
-    table.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+fn from_label<T: Copy>(table: &[(&str, T)], label: &str) -> Option<T> {
+    table.iter().find(|(known, _)| *known == label).map(|(_, value)| *value)
 }
 
 fn cause_label(cause: &StopCause) -> &'static str {
@@ -441,8 +441,8 @@ fn cause_reason(cause: &StopCause) -> Option<String> {
     }
 }
 
-fn cause_from_label(word: Option<&str>, reason: Option<String>) -> StopCause {
-    match word {
+fn cause_from_label(label: Option<&str>, reason: Option<String>) -> StopCause {
+    match label {
         Some("deadline") => StopCause::Deadline,
         Some("budget") => StopCause::Budget,
         Some(_) | None => StopCause::Requested { reason },
@@ -451,11 +451,11 @@ fn cause_from_label(word: Option<&str>, reason: Option<String>) -> StopCause {
 
 /// Seconds as a duration. A negative value or NaN becomes zero, a too large one the maximum.
 fn duration_from_secs(value: f64) -> Duration {
-    let most = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
-    Duration::try_from_secs_f64(value).unwrap_or(most)
+    let limit = if value > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(value).unwrap_or(limit)
 }
 
-/// Returns an error for what JSON cannot hold, such as a path that is not UTF-8, so that no empty file is written.
+/// Returns an error for a value that JSON cannot represent, such as a path that is not UTF-8. Otherwise an empty file would be written.
 fn to_json(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(serde_json::to_vec_pretty(value)?)
 }

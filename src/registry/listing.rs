@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::SPEC_FILE;
 use crate::run::RunId;
 
-/// What earlier listings of a folder found.
+/// The results of earlier listings of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Listing(Mutex<KnownRuns>);
 
@@ -70,8 +70,8 @@ impl KnownRuns {
 
 fn read_entry(entry: &DirEntry, round: u64) -> Option<ListedRun> {
     let id: RunId = entry.file_name().to_str()?.parse().ok()?;
-    let made = entry.path().join(SPEC_FILE).metadata().ok()?.modified().ok()?;
-    Some(ListedRun { id, created: made, round })
+    let created = entry.path().join(SPEC_FILE).metadata().ok()?.modified().ok()?;
+    Some(ListedRun { id, created, round })
 }
 
 #[cfg(test)]
@@ -80,9 +80,9 @@ mod tests {
 
     use super::*;
 
-    fn put(runs: &Path, name: &str, age_s: u64) {
-        std::fs::create_dir(runs.join(name)).expect("made");
-        let spec = std::fs::File::create(runs.join(name).join(SPEC_FILE)).expect("made");
+    fn create_run(runs: &Path, name: &str, age_s: u64) {
+        std::fs::create_dir(runs.join(name)).expect("created");
+        let spec = std::fs::File::create(runs.join(name).join(SPEC_FILE)).expect("created");
         spec.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 - age_s)).expect("dated");
     }
 
@@ -91,11 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_come_first_and_those_that_have_gone_or_come_are_seen() {
+    fn the_latest_runs_come_first_and_added_and_removed_runs_are_noticed() {
         let runs = tempfile::tempdir().expect("temp");
         let (runs, listing) = (runs.path(), Listing::default());
         for (name, age) in [("mg-00000001", 3), ("mg-00000002", 1), ("mg-00000003", 2), (".new-mg-00000004", 0)] {
-            put(runs, name, age);
+            create_run(runs, name, age);
         }
         std::fs::create_dir(runs.join("mg-00000005")).expect("a folder without a spec");
         assert_eq!(names(&listing, runs, 2), ["mg-00000002", "mg-00000003"]);
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn another_folder_of_the_same_name_is_another_run() {
+    fn a_folder_that_replaced_another_one_is_a_new_run() {
         let runs = tempfile::tempdir().expect("temp");
         let (runs, listing) = (runs.path(), Listing::default());
-        put(runs, "mg-00000001", 1);
-        put(runs, "mg-00000002", 2);
+        create_run(runs, "mg-00000001", 1);
+        create_run(runs, "mg-00000002", 2);
         assert_eq!(names(&listing, runs, 9), ["mg-00000001", "mg-00000002"]);
-        put(runs, "other", 3);
+        create_run(runs, "other", 3);
         std::fs::rename(runs.join("mg-00000001"), runs.join(".gone")).expect("moved");
         std::fs::rename(runs.join("other"), runs.join("mg-00000001")).expect("moved");
         assert_eq!(names(&listing, runs, 9), ["mg-00000002", "mg-00000001"]);

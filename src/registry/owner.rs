@@ -1,9 +1,9 @@
 //! Who owns a run, an experiment or a warm process: the holder of its lock file. The lock is held from the moment when the folder appears
-//! until the owner ends. The server that creates the folder hands it to the supervisor as standard input, so that it always has a holder.
+//! until the owner ends. The server that creates the folder hands it to the supervisor as standard input, so that the lock always has a holder.
 //! Only the owner writes records. The lock file contains no pid: the kernel knows whether the lock is held.
 //!
-//! The lock is an open-file-description lock (`F_OFD_SETLK`), which a probe can ask about without taking it, and in addition a flock, because
-//! versions up to 0.2.0 have a flock alone. See docs/decisions/0028-owner-probes.md.
+//! The lock is an open-file-description lock (`F_OFD_SETLK`), which a probe can query without taking it. Owners also take a flock, because
+//! versions up to 0.2.0 use only a flock. See docs/decisions/0028-owner-probes.md.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -23,7 +23,7 @@ const FLOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between two of these attempts.
 const FLOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 
-/// The answer of a probe.
+/// The result of a probe.
 #[derive(Debug)]
 pub enum Owner {
     /// A process owns it.
@@ -40,7 +40,7 @@ pub enum Owner {
 #[derive(Debug)]
 pub struct OwnerProbe(File);
 
-/// The proof of ownership. Dropping it releases the lock, unless it was handed on.
+/// The proof of ownership. Dropping it releases the lock, unless a child process inherited it.
 #[derive(Debug)]
 pub struct OwnerLock(File);
 
@@ -54,7 +54,7 @@ pub fn probe_owner(path: &Path) -> Owner {
 }
 
 impl Owner {
-    /// Certainly no process owns it.
+    /// Whether it is certain that no process owns it.
     pub fn is_free(&self) -> bool {
         matches!(self, Owner::Free)
     }
@@ -66,7 +66,7 @@ impl OwnerProbe {
         File::open(path).map(OwnerProbe)
     }
 
-    /// The state at this moment; also for a file that has been removed meanwhile.
+    /// The state at this moment, even if the file has been removed since it was opened.
     pub fn owner(&self) -> Owner {
         match self.is_held() {
             Ok(true) => Owner::Held,
@@ -78,11 +78,11 @@ impl OwnerProbe {
     fn is_held(&self) -> io::Result<bool> {
         // A read lock conflicts with owners and not with readers.
         let mut wanted = whole_file(libc::F_RDLCK);
-        let asked = fcntl(&self.0, FcntlArg::F_OFD_GETLK(&mut wanted));
-        if accept_missing_support(asked)? && wanted.l_type != libc::F_UNLCK as libc::c_short {
+        let result = fcntl(&self.0, FcntlArg::F_OFD_GETLK(&mut wanted));
+        if accept_missing_support(result)? && wanted.l_type != libc::F_UNLCK as libc::c_short {
             return Ok(true);
         }
-        // An owner of version 0.2.0 or older has no other lock.
+        // An owner of version 0.2.0 or older has only this lock.
         match self.0.try_lock_shared() {
             Ok(()) => self.0.unlock().map(|()| false),
             Err(TryLockError::WouldBlock) => Ok(true),
@@ -92,20 +92,20 @@ impl OwnerProbe {
 }
 
 impl OwnerLock {
-    /// Creates and takes the lock file of something new.
+    /// Creates and locks the lock file of a new run, experiment or warm process.
     pub fn create(path: &Path) -> io::Result<OwnerLock> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         OwnerLock::acquire(file)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))
     }
 
-    /// Takes the lock of something that exists; `None` if another process owns or reads it. The caller has to load its records again:
+    /// Takes an existing lock; `None` if another process owns or reads it. The caller has to load the records again:
     /// the earlier owner may have changed them.
     pub fn try_take(path: &Path) -> io::Result<Option<OwnerLock>> {
         OwnerLock::acquire(OpenOptions::new().read(true).write(true).open(path)?)
     }
 
-    /// Takes the lock of something that need not exist yet; `None` if another process owns it, or has just removed the file, which
-    /// then excludes no process.
+    /// Takes a lock and creates its file if it is missing; `None` if another process owns the lock, or has just removed the file. A
+    /// removed file excludes no process.
     pub fn create_or_take(path: &Path) -> io::Result<Option<OwnerLock>> {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let lock = OwnerLock::acquire(file)?;
@@ -143,17 +143,17 @@ impl OwnerLock {
         OwnerLock::try_take(path)
     }
 
-    /// Takes both locks of an open file. The first one decides; the second is busy for a moment while a probe looks at it, or for
-    /// long if an owner of an older version has it.
+    /// Takes both locks of an open file. The first one decides. The second one is held for a moment by a probe, or for
+    /// long by an owner of an older version.
     fn acquire(file: File) -> io::Result<Option<OwnerLock>> {
         if !set_lock(&file, libc::F_WRLCK)? {
             return Ok(None);
         }
-        let begun = Instant::now();
+        let started_at = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(OwnerLock(file))),
-                Err(TryLockError::WouldBlock) if begun.elapsed() < FLOCK_TIMEOUT => {
+                Err(TryLockError::WouldBlock) if started_at.elapsed() < FLOCK_TIMEOUT => {
                     std::thread::sleep(FLOCK_RETRY_INTERVAL);
                 }
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -171,14 +171,16 @@ fn set_lock(file: &File, kind: libc::c_int) -> io::Result<bool> {
     }
 }
 
-/// False if the kernel has no such locks (some sandboxes emulate one that does not); then the flock alone decides.
+/// False if the kernel has no such locks (some sandboxes emulate one without them); then only the flock decides.
 fn accept_missing_support(result: nix::Result<libc::c_int>) -> io::Result<bool> {
     static WARNED: Once = Once::new();
     match result {
         Ok(_) => Ok(true),
         Err(Errno::EINVAL) => {
             WARNED.call_once(|| {
-                tracing::warn!("this kernel has no open-file-description locks: flock alone is used, and a probe can delay an owner")
+                tracing::warn!(
+                    "this kernel has no open-file-description locks: only flock is used, and a probe can delay an owner"
+                )
             });
             Ok(false)
         }
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_owner_at_a_time() {
+    fn a_lock_has_one_owner_at_a_time() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let held = OwnerLock::create(&path).expect("created");
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_of_an_older_version_is_found() {
+    fn a_probe_finds_an_owner_of_an_older_version() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let old = File::create(&path).expect("created");
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_found_by_an_older_version() {
+    fn a_probe_of_an_older_version_finds_an_owner() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let _held = OwnerLock::create(&path).expect("created");
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_share_and_keep_owners_out() {
+    fn readers_share_the_lock_and_exclude_owners() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let owned = OwnerLock::create(&path).expect("created");
@@ -261,13 +263,13 @@ mod tests {
         let readers =
             [OwnerLock::share(&path), OwnerLock::share(&path)].map(|lock| lock.expect("no error").expect("shared"));
         assert!(OwnerLock::try_take(&path).expect("no error").is_none());
-        assert!(probe_owner(&path).is_free(), "a reader is no owner");
+        assert!(probe_owner(&path).is_free(), "a reader does not count as an owner");
         drop(readers);
         assert!(OwnerLock::try_take(&path).expect("no error").is_some());
     }
 
     #[test]
-    fn a_child_holds_the_lock_that_it_was_handed() {
+    fn a_child_holds_the_lock_that_it_inherited() {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         let lock = OwnerLock::create(&path).expect("created");
@@ -298,12 +300,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("temp");
         let path = lock_path(&folder);
         drop(OwnerLock::create(&path).expect("created"));
-        let (is_over, probes, wrong) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (is_over, probes, failed_probes) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::Relaxed) {
-                        wrong
+                        failed_probes
                             .fetch_add(usize::from(matches!(probe_owner(&path), Owner::Unknown(_))), Ordering::Relaxed);
                         probes.fetch_add(1, Ordering::Relaxed);
                     }
@@ -317,6 +319,6 @@ mod tests {
             is_over.store(true, Ordering::Relaxed);
             assert_eq!(taken, attempts, "the owner got the lock each time");
         });
-        assert_eq!(wrong.load(Ordering::Relaxed), 0, "each probe had an answer");
+        assert_eq!(failed_probes.load(Ordering::Relaxed), 0, "each probe had a result");
     }
 }

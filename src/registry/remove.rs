@@ -1,4 +1,4 @@
-//! Removes what is no longer needed: ended runs, and the incomplete or half-removed runs that crashes left.
+//! Removes ended runs, and the incomplete or half-removed runs that crashes left.
 //! It follows no link. It touches no run that has a held lock, has not ended, or was written by a newer version.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -21,11 +21,11 @@ const REMOVED_PREFIX: &str = ".gone-";
 const LAST_PRUNED_FILE: &str = "pruned";
 /// The minimum age at which a draft counts as left over; a start takes milliseconds.
 const MIN_DRAFT_AGE: Duration = Duration::from_secs(3600);
-/// The folder in the state folder that keeps MassGen's verdicts on configs.
+/// The folder in the state folder with MassGen's verdicts on configs.
 pub const VALIDATION_CACHE_FOLDER: &str = "validated";
-/// The folder in the state folder that keeps failed imports of MassGen.
+/// The folder in the state folder with failed imports of MassGen.
 pub const FAILED_IMPORTS_FOLDER: &str = "broken";
-/// How long a verdict or a failed import is kept.
+/// The age at which a verdict or a failed import is removed.
 const CACHE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The prefix of folders in which a config is checked.
 pub const CHECK_PREFIX: &str = ".check-";
@@ -42,15 +42,15 @@ pub enum Removal {
     InUse,
 }
 
-/// What a crash left, such as a folder that no listing shows; or a run that has an empty spec.
+/// A leftover of a crash, such as a folder that no listing shows; or a run that has an empty spec.
 #[derive(Debug)]
 pub struct Leftover {
     path: PathBuf,
-    /// The lock of a draft, so that no other process uses it meanwhile.
+    /// The lock of a draft, so that no other process uses it during the removal.
     _held: Option<OwnerLock>,
 }
 
-/// The right to prune a state folder. Dropping it lets another process ask for it.
+/// The right to prune a state folder. Dropping it lets another process request it.
 #[derive(Debug)]
 pub struct PruneLock {
     _held: File,
@@ -73,13 +73,13 @@ impl StateFolder {
             Err(RegistryError::Unknown(_)) if !folder.path.exists() => return Ok(Removal::AlreadyRemoved),
             Err(error) => return Err(error),
         }
-        let gone = self.runs().join(format!("{REMOVED_PREFIX}{id}"));
-        std::fs::rename(&folder.path, &gone).map_err(RegistryError::io("rename", &folder.path))?;
-        remove_all(&gone).map_err(RegistryError::io("remove", &gone))?;
+        let renamed_path = self.runs().join(format!("{REMOVED_PREFIX}{id}"));
+        std::fs::rename(&folder.path, &renamed_path).map_err(RegistryError::io("rename", &folder.path))?;
+        remove_all(&renamed_path).map_err(RegistryError::io("remove", &renamed_path))?;
         Ok(Removal::Removed)
     }
 
-    /// What crashes left: folders being removed, and old drafts that have a free lock. Also old verdicts on configs, old failed
+    /// The leftovers of crashes: folders being removed, and old drafts that have a free lock. Also old verdicts on configs, old failed
     /// imports, and ended experiments without runs.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, RegistryError> {
         let entries = std::fs::read_dir(self.runs()).map_err(RegistryError::io("list", &self.runs()))?;
@@ -95,7 +95,7 @@ impl StateFolder {
             .collect())
     }
 
-    /// The right to prune, unless another process has it or had it within `every`. The request itself counts, whatever the pruning achieves.
+    /// The right to prune, unless another process has it or had it within `every`. The request itself counts, even if the pruning fails.
     pub fn try_lock_pruning(&self, every: Duration) -> Result<Option<PruneLock>, RegistryError> {
         let path = self.root.join(LAST_PRUNED_FILE);
         let failed = |operation| RegistryError::io(operation, &path);
@@ -111,14 +111,14 @@ impl StateFolder {
         }
         // A full disk makes this fail, and a full disk is a reason to prune.
         if let Err(error) = write_stamp(&mut file) {
-            tracing::warn!(%error, "when runs were pruned could not be written down");
+            tracing::warn!(%error, "the time of the last pruning could not be written");
         }
         Ok(Some(PruneLock { _held: file }))
     }
 }
 
 impl RunFolder {
-    /// The disk space that the run takes, in bytes, as far as it is visible.
+    /// The disk space that the readable files of the run take, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         disk_space(&self.path)
     }
@@ -234,12 +234,12 @@ fn remove_all(path: &Path) -> io::Result<()> {
     removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-/// Gives the owner all permissions on a folder and the folders in it, as far as the owner owns them.
+/// Gives the owner all permissions on a folder and on the folders in it that belong to the same user.
 fn restore_permissions(path: &Path) {
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
         if let Err(error) = restore_owner_permissions(&folder) {
-            tracing::debug!(folder = %folder.display(), %error, "cannot be opened up");
+            tracing::debug!(folder = %folder.display(), %error, "the permissions of the folder could not be changed");
         }
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let is_folder = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -268,27 +268,27 @@ mod tests {
         let path = state.runs().join(format!("{DRAFT_PREFIX}{id}"));
         std::fs::create_dir(&path).expect("mkdir");
         OwnerLock::create(&path.join("lock")).expect("lock");
-        let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
-        File::open(&path).expect("folder").set_modified(then).expect("dated");
+        let modified_at = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        File::open(&path).expect("folder").set_modified(modified_at).expect("dated");
         path
     }
 
     #[test]
-    fn old_drafts_that_nobody_holds_and_half_removed_runs_are_left_over() {
+    fn old_unlocked_drafts_and_half_removed_runs_are_leftovers() {
         let (_folder, state) = state();
-        let (held, young, old) = (draft(&state, "a", 2), draft(&state, "b", 0), draft(&state, "c", 2));
+        let (locked, new, old) = (draft(&state, "a", 2), draft(&state, "b", 0), draft(&state, "c", 2));
         std::fs::create_dir(state.runs().join(".gone-mg-00000000")).expect("mkdir");
-        let lock = OwnerLock::try_take(&held.join("lock")).expect("asked").expect("free");
+        let lock = OwnerLock::try_take(&locked.join("lock")).expect("no error").expect("free");
         for leftover in state.leftovers().expect("listed") {
             leftover.remove().expect("cleared");
         }
-        assert!(held.exists() && young.exists() && !old.exists());
+        assert!(locked.exists() && new.exists() && !old.exists());
         assert_eq!(std::fs::read_dir(state.runs()).expect("list").count(), 2);
         drop(lock);
     }
 
     #[test]
-    fn an_old_run_with_an_empty_spec_is_left_over_and_one_with_a_spec_is_not() {
+    fn an_old_run_with_an_empty_spec_is_a_leftover_and_one_with_a_spec_is_not() {
         let (_folder, state) = state();
         let old = std::time::SystemTime::now() - 2 * MIN_DRAFT_AGE;
         for (id, spec) in [("mg-00000000", ""), ("mg-00000001", "{}")] {
@@ -302,21 +302,21 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_one_at_a_time_and_once_in_a_while() {
+    fn one_process_prunes_at_a_time_and_once_per_interval() {
         let (folder, state) = state();
         let hour = Duration::from_secs(3600);
-        let turn = state.try_lock_pruning(hour).expect("asked").expect("never pruned");
-        assert!(state.try_lock_pruning(Duration::ZERO).expect("asked").is_none(), "somebody has it");
-        drop(turn);
-        assert!(state.try_lock_pruning(hour).expect("asked").is_none(), "just pruned");
+        let lock = state.try_lock_pruning(hour).expect("no error").expect("never pruned");
+        assert!(state.try_lock_pruning(Duration::ZERO).expect("no error").is_none(), "another lock is held");
+        drop(lock);
+        assert!(state.try_lock_pruning(hour).expect("no error").is_none(), "just pruned");
         for stamp in ["", "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "yesterday"] {
             std::fs::write(folder.path().join(LAST_PRUNED_FILE), stamp).expect("write");
-            assert!(state.try_lock_pruning(hour).expect("asked").is_some(), "{stamp:?}");
+            assert!(state.try_lock_pruning(hour).expect("no error").is_some(), "{stamp:?}");
         }
     }
 
     #[test]
-    fn links_are_neither_measured_nor_removed_through() {
+    fn links_are_not_followed_for_sizes_and_removals() {
         let folder = tempfile::tempdir().expect("temp");
         let (outside, inside) = (folder.path().join("outside"), folder.path().join("inside"));
         for path in [&outside, &inside] {
@@ -329,11 +329,11 @@ mod tests {
         restore_permissions(&inside);
         remove_all(&inside).expect("removed");
         assert!(outside.join("file").exists() && !inside.exists());
-        remove_all(&inside).expect("gone already");
+        remove_all(&inside).expect("a missing path is no error");
     }
 
     #[test]
-    fn folders_that_their_owner_may_not_change_are_opened_up() {
+    fn read_only_folders_become_writable_for_their_owner() {
         let folder = tempfile::tempdir().expect("temp");
         let (top, inner) = (folder.path().join("top"), folder.path().join("top/inner"));
         std::fs::create_dir_all(&inner).expect("mkdir");

@@ -36,7 +36,7 @@ use crate::view::json;
 /// The longest line that is read, in bytes. The largest question, fully escaped, takes less than half of it.
 const MAX_LINE_BYTES: usize = 16 << 20;
 
-/// How long answers may take after the end of input, once no call waits any more.
+/// How long answers may take after the end of input, once all waits have ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after the end of input a write may wait for a client that does not read. So the server of such a client
 /// ends within 5 s.
@@ -68,9 +68,9 @@ pub(super) struct StdioTransport<R, W> {
     /// Cancelled when the client is gone: its input has ended, it does not read the output, or it died and left the
     /// pipes open.
     disconnected: CancellationToken,
-    /// Cancelled some time after `disconnected`: a write that still blocks then will never be read.
+    /// Cancelled some time after `disconnected`: the client will never read a write that still blocks then.
     write_abandoned: CancellationToken,
-    /// Set when the input has ended: the deadline for the open answers.
+    /// The deadline for the open answers, once the input has ended.
     drain_deadline: Option<Instant>,
 }
 
@@ -122,7 +122,7 @@ where
         }
     }
 
-    /// The next line. Refusals are written meanwhile, because a client that does not read them may still end its input.
+    /// The next line. Refusals are written at the same time, because a client that does not read them may still end its input.
     async fn next_line(&mut self) -> io::Result<Option<InputLine>> {
         loop {
             self.start_refusal();
@@ -198,7 +198,7 @@ where
     }
 
     /// Accepts requests, and cancellations of open requests. The server uses no other client messages, and rmcp ends a
-    /// session that begins with one.
+    /// session whose first message is one.
     fn accept(&mut self, message: ClientJsonRpcMessage) -> Option<ClientJsonRpcMessage> {
         let expected = match &message {
             JsonRpcMessage::Request(request) => {
@@ -247,7 +247,7 @@ where
         let disconnected = self.disconnected.clone();
         if self.drain_deadline.is_none() {
             let received = tokio::select! {
-                next = self.next_message() => next.inspect_err(|error| tracing::warn!(%error, "the client cannot be talked to")),
+                next = self.next_message() => next.inspect_err(|error| tracing::warn!(%error, "the input of the client cannot be read")),
                 () = disconnected.cancelled() => {
                     self.start_drain();
                     return None;
@@ -279,7 +279,7 @@ async fn write_line(writer: &Mutex<Option<impl AsyncWrite + Unpin>>, line: &[u8]
     writer.flush().await
 }
 
-/// Resolves when the current write is done; never resolves if there is none.
+/// Resolves when the current write is done; never resolves without one.
 async fn finish_write(sending: &mut Option<PendingWrite>) -> io::Result<()> {
     match sending {
         None => std::future::pending().await,
@@ -315,28 +315,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_end_of_input_disconnects_and_not_before() {
+    async fn the_client_is_disconnected_only_after_the_end_of_input() {
         let disconnected = CancellationToken::new();
         let request = &br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#[..];
-        let mut wire = StdioTransport::new(request, tokio::io::sink(), Arc::default(), disconnected.clone());
-        assert!(wire.receive().await.is_some(), "a last line needs no line end");
+        let mut transport = StdioTransport::new(request, tokio::io::sink(), Arc::default(), disconnected.clone());
+        assert!(transport.receive().await.is_some(), "a last line needs no line end");
         assert!(!disconnected.is_cancelled());
-        assert!(tokio::time::timeout(Duration::ZERO, wire.receive()).await.is_err(), "a request is open");
-        assert!(disconnected.is_cancelled(), "whoever waits is told at once");
+        assert!(tokio::time::timeout(Duration::ZERO, transport.receive()).await.is_err(), "a request is open");
+        assert!(disconnected.is_cancelled(), "waits are cancelled at once");
         let answer = ServerJsonRpcMessage::response(ServerResult::empty(()), RequestId::Number(1));
-        wire.send(answer).await.expect("sent");
-        assert!(wire.receive().await.is_none());
+        transport.send(answer).await.expect("sent");
+        assert!(transport.receive().await.is_none());
     }
 
     #[tokio::test]
     async fn an_output_without_a_reader_disconnects() {
         let disconnected = CancellationToken::new();
-        let (ours, theirs) = tokio::io::duplex(64);
-        drop(theirs);
-        let mut wire = StdioTransport::new(tokio::io::empty(), ours, Arc::default(), disconnected.clone());
+        let (output, reader) = tokio::io::duplex(64);
+        drop(reader);
+        let mut transport = StdioTransport::new(tokio::io::empty(), output, Arc::default(), disconnected.clone());
         let error =
-            ErrorData::invalid_request("too long for a buffer of this size, and nobody is there to read it", None);
-        wire.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("nobody reads");
+            ErrorData::invalid_request("too long for a buffer of this size, and the output has no reader", None);
+        transport.send(ServerJsonRpcMessage::error(error, None)).await.expect_err("no reader");
         assert!(disconnected.is_cancelled());
     }
 }

@@ -1,5 +1,5 @@
 //! The signs of activity of a run, read from its files and from /proc: sizes that grow, and what a quiet run seems to do.
-//! `liveness` decides when to look.
+//! `liveness` decides when to sample.
 
 use std::path::{Path, PathBuf};
 
@@ -26,25 +26,25 @@ pub(super) fn growth_counters(run: &RunContext, layout: Option<&Layout>) -> Grow
     ])
 }
 
-/// What a quiet run seems to do, if it used this much of one CPU since the last sample.
+/// What a quiet run seems to do. `cpu_percent` is its use of one CPU since the last sample.
 pub(super) fn evidence(
     run: &RunContext,
     layout: Option<&Layout>,
-    family: &ProcessTree,
+    tree: &ProcessTree,
     leader: &Leader,
     cpu_percent: u32,
 ) -> ActivityEvidence {
     let events = layout.and_then(|layout| layout.events(&run.files));
     let tail = events.and_then(|events| run.files.tail(&events, events::TAIL_BYTES).ok()).unwrap_or_default();
     let latest = events::recent_activity(&tail, &run.secrets);
-    let count = |members: &[ProcessInfo]| u32::try_from(members.len()).unwrap_or(u32::MAX);
+    let count = |processes: &[ProcessInfo]| u32::try_from(processes.len()).unwrap_or(u32::MAX);
     ActivityEvidence {
-        processes: count(&family.own),
+        processes: count(&tree.own),
         cpu_percent,
         leader_state: proc_sampler::process_state(leader),
-        connections: proc_sampler::connections(family),
+        connections: proc_sampler::connections(tree),
         tools: latest.open_tools,
-        runs: count(&family.nested_supervisors),
+        runs: count(&tree.nested_supervisors),
         last_event: latest.last_event,
         last_error: latest.last_error,
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::massgen::configs::{Needs, Tree};
 
-/// Each map is by agent. An agent for which the config does not say it is absent.
+/// Each map is by agent. An agent is absent if the config does not set the value.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AgentFacts {
     /// Its model.
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_known_agent_only_a_provider_that_all_share_is_named() {
+    fn a_shared_provider_is_named_if_the_failing_agent_is_unknown() {
         let facts = |second: &str| {
             let agent = |id: &str, url: &str| {
                 format!(

@@ -1,5 +1,5 @@
-//! Finds the run that this process belongs to, if any. Process ancestry is the only evidence: nothing else of ours reaches an MCP
-//! server that an agent of MassGen starts. A supervisor adopts all orphans of its run, so it stays an ancestor.
+//! Finds the run that this process belongs to, if any. Process ancestry is the only evidence: an agent of MassGen starts an MCP
+//! server without any variable or file of ours. A supervisor adopts all orphans of its run, so it stays an ancestor.
 
 use std::path::{Path, PathBuf};
 
@@ -37,18 +37,19 @@ fn supervised_run(pid: i32) -> Option<RunFolder> {
     let process = Process::new(pid).ok()?;
     let line = process.cmdline().ok()?;
     let folder = match line.as_slice() {
-        [_, word, folder] if word == "supervise" => RunFolder::from_path(Path::new(folder)).ok()?,
+        [_, subcommand, folder] if subcommand == "supervise" => RunFolder::from_path(Path::new(folder)).ok()?,
         _ => return None,
     };
-    let holds = open_files(&process).contains(&folder.lock());
-    (holds && is_locked(&folder)).then_some(folder)
+    let has_lock_open = open_files(&process).contains(&folder.lock());
+    (has_lock_open && is_locked(&folder)).then_some(folder)
 }
 
 /// A keeper shows the command line of the warm process that forked it; only its open file identifies the run.
 fn kept_run(pid: i32) -> Option<RunFolder> {
     let process = Process::new(pid).ok()?;
-    let is_warm = |word: &String| Path::new(word).extension().is_some_and(|ending| ending == "py");
-    process.cmdline().ok()?.get(2).filter(|word| is_warm(word))?;
+    let is_python_script =
+        |argument: &String| Path::new(argument).extension().is_some_and(|extension| extension == "py");
+    process.cmdline().ok()?.get(2).filter(|argument| is_python_script(argument))?;
     let own = group::identify(pid.unsigned_abs())?;
     let folders = open_files(&process).into_iter().filter_map(|file| RunFolder::from_path(file.parent()?).ok());
     let is_its_keeper = |folder: &RunFolder| folder.load().is_ok_and(|record| record.keeper.as_ref() == Some(&own));

@@ -1,11 +1,11 @@
-//! Computes what a run has spent and decides what follows: steer at 80 % of a budget, stop at 100 %. Pure.
+//! Computes what a run has spent and decides how to react: steer at 80 % of a budget, stop at 100 %. Pure.
 //! An unknown cost never counts as zero.
 
 use std::collections::BTreeMap;
 
 use crate::run::{AgentDigest, Allowance, Digest, Spend, Unpriced, Usd};
 
-/// From this share of the budget on, in percent, the agents are asked to finish.
+/// From this share of the budget on, in percent, the agents are requested to finish.
 const STEER_PERCENT: u64 = 80;
 
 /// Computes the costs of one run and compares them with its budget.
@@ -18,30 +18,31 @@ pub(super) struct BudgetPolicy {
     pub(super) is_rehearsal: bool,
 }
 
-/// What to do about the spend.
+/// The reaction to the spend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BudgetDecision {
     /// Nothing.
     Continue,
-    /// Ask the agents to finish.
+    /// Request the agents to finish.
     Steer,
     /// Stop the run.
     Stop,
 }
 
 impl BudgetPolicy {
-    /// What the run itself has spent.
+    /// The spend of the run itself.
     pub(super) fn own_spend(&self, digest: &Digest) -> Spend {
-        let of_agents: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
-        let known = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(of_agents)).unwrap_or_default();
+        let agents_usd: f64 = digest.agents.iter().filter_map(|agent| agent.cost_usd).sum();
+        let reported_usd = Usd::from_f64(digest.cost_usd.unwrap_or_default().max(agents_usd)).unwrap_or_default();
         let unknown: Vec<&AgentDigest> = digest.agents.iter().filter(|agent| is_unpriced(agent)).collect();
         let estimates: Vec<Option<Usd>> = unknown.iter().map(|agent| self.estimate_usd(agent)).collect();
         let estimated: u64 = estimates.iter().flatten().map(|usd| usd.0).sum();
-        let nameless = digest.agents.is_empty() && digest.cost_usd.is_none() && digest.tokens.unwrap_or_default() > 0;
+        let is_unattributed =
+            digest.agents.is_empty() && digest.cost_usd.is_none() && digest.tokens.unwrap_or_default() > 0;
         Spend {
-            usd: Usd(known.0.saturating_add(estimated)),
+            usd: Usd(reported_usd.0.saturating_add(estimated)),
             tokens: digest.tokens.unwrap_or_default(),
-            is_unpriced: !self.is_rehearsal && (nameless || estimates.iter().any(Option::is_none)),
+            is_unpriced: !self.is_rehearsal && (is_unattributed || estimates.iter().any(Option::is_none)),
         }
     }
 
@@ -52,7 +53,7 @@ impl BudgetPolicy {
         (self.allowance.unpriced == Unpriced::Estimate).then(|| price.cost(input, output))
     }
 
-    /// What to do at this spend.
+    /// The reaction to this spend.
     pub(super) fn decide(&self, spent: Spend) -> BudgetDecision {
         let used = self.allowance.cap.percent_used(spent);
         let is_denied = spent.is_unpriced && self.allowance.unpriced == Unpriced::Deny;
@@ -86,7 +87,7 @@ mod tests {
         Digest { cost_usd: (cost > 0.0).then_some(cost), tokens: Some(tokens), agents, ..Digest::default() }
     }
 
-    fn meter(unpriced: Unpriced) -> BudgetPolicy {
+    fn policy(unpriced: Unpriced) -> BudgetPolicy {
         let price = ModelPrice { input: Usd(1_000_000), output: Usd(10_000_000) };
         let allowance = Allowance {
             cap: Cap { usd: Some(Usd(1_000_000)), tokens: Some(10_000) },
@@ -98,28 +99,28 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_price_is_unknown_or_estimated_and_never_nothing() {
+    fn the_cost_of_a_model_without_a_price_is_unknown_or_estimated_and_never_zero() {
         let both = digest(vec![agent("a", Some(0.5), 10, 10), agent("b", None, 1_000, 100)]);
-        let warned = meter(Unpriced::Warn).own_spend(&both);
-        assert_eq!(warned, Spend { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
-        let estimated = meter(Unpriced::Estimate).own_spend(&both);
-        assert_eq!(estimated, Spend { usd: Usd(502_000), tokens: 1_120, is_unpriced: false });
-        let nameless = digest(vec![agent("c", None, 1, 1)]);
-        assert!(meter(Unpriced::Estimate).own_spend(&nameless).is_unpriced, "the table does not have its model");
-        assert!(!BudgetPolicy { is_rehearsal: true, ..meter(Unpriced::Warn) }.own_spend(&both).is_unpriced);
+        let warn_spend = policy(Unpriced::Warn).own_spend(&both);
+        assert_eq!(warn_spend, Spend { usd: Usd(500_000), tokens: 1_120, is_unpriced: true });
+        let estimated_spend = policy(Unpriced::Estimate).own_spend(&both);
+        assert_eq!(estimated_spend, Spend { usd: Usd(502_000), tokens: 1_120, is_unpriced: false });
+        let unknown_model = digest(vec![agent("c", None, 1, 1)]);
+        assert!(policy(Unpriced::Estimate).own_spend(&unknown_model).is_unpriced, "the table does not have its model");
+        assert!(!BudgetPolicy { is_rehearsal: true, ..policy(Unpriced::Warn) }.own_spend(&both).is_unpriced);
     }
 
     #[test]
-    fn four_fifths_steer_and_all_of_it_stops() {
-        let meter = meter(Unpriced::Warn);
+    fn a_run_is_steered_at_80_percent_of_its_budget_and_stopped_at_100() {
+        let policy = policy(Unpriced::Warn);
         let spent = |usd, tokens| Spend { usd: Usd(usd), tokens, is_unpriced: true };
-        assert_eq!(meter.decide(spent(799_999, 0)), BudgetDecision::Continue);
-        assert_eq!(meter.decide(spent(800_000, 0)), BudgetDecision::Steer);
-        assert_eq!(meter.decide(spent(1_000_000, 0)), BudgetDecision::Stop);
-        assert_eq!(meter.decide(spent(0, 10_000)), BudgetDecision::Stop);
-        let denied =
-            BudgetPolicy { allowance: Allowance { unpriced: Unpriced::Deny, ..meter.allowance.clone() }, ..meter };
-        assert_eq!(denied.decide(spent(0, 1)), BudgetDecision::Stop);
+        assert_eq!(policy.decide(spent(799_999, 0)), BudgetDecision::Continue);
+        assert_eq!(policy.decide(spent(800_000, 0)), BudgetDecision::Steer);
+        assert_eq!(policy.decide(spent(1_000_000, 0)), BudgetDecision::Stop);
+        assert_eq!(policy.decide(spent(0, 10_000)), BudgetDecision::Stop);
+        let deny_policy =
+            BudgetPolicy { allowance: Allowance { unpriced: Unpriced::Deny, ..policy.allowance.clone() }, ..policy };
+        assert_eq!(deny_policy.decide(spent(0, 1)), BudgetDecision::Stop);
     }
 
     /// Cost and tokens of a status that names no agent → whether its tokens have no price.
@@ -132,7 +133,7 @@ mod tests {
             (Some(0.5), Some(1), false),
             (Some(0.5), None, false),
         ] {
-            let spend = meter(Unpriced::Warn).own_spend(&Digest { cost_usd, tokens, ..Digest::default() });
+            let spend = policy(Unpriced::Warn).own_spend(&Digest { cost_usd, tokens, ..Digest::default() });
             assert_eq!(spend.is_unpriced, expected, "{cost_usd:?}, {tokens:?}");
         }
     }
@@ -150,7 +151,7 @@ mod tests {
         ] {
             let agent = AgentDigest { cost_usd, tokens, answers, ..AgentDigest::default() };
             let digest = Digest { tokens, agents: vec![agent], ..Digest::default() };
-            let spend = meter(Unpriced::Warn).own_spend(&digest);
+            let spend = policy(Unpriced::Warn).own_spend(&digest);
             assert_eq!(spend.is_unpriced, expected, "{cost_usd:?}, {tokens:?}, {answers} answers");
         }
     }

@@ -1,4 +1,4 @@
-//! Follows a run's spend and reports when it passes a threshold of its budget. `spend_tracker` counts, `budget` decides; this keeps the
+//! Follows a run's spend and reports when it passes a threshold of its budget. `spend_tracker` counts, `budget` decides; this stores the
 //! strictest decision so far. It stops nothing and sends no message.
 
 use std::path::Path;
@@ -57,7 +57,7 @@ impl BudgetMonitor {
     }
 }
 
-/// The message that asks the agents to finish.
+/// The message that requests the agents to finish.
 pub(super) fn finish_message(cap: Cap, spent: Spend) -> String {
     let used = cap.percent_used(spent);
     format!(
@@ -77,7 +77,7 @@ mod tests {
     fn each_threshold_is_reported_once() {
         let root = tempfile::tempdir().expect("temp");
         let folder = root.path().join("runs/mg-00000000");
-        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::create_dir_all(&folder).expect("created");
         let folder = RunFolder::from_path(&folder).expect("a run's folder");
         let state = StateFolder::containing(&folder).expect("a state folder");
         let run = RunContext::open(folder, state, Secrets::default()).expect("opened");

@@ -16,9 +16,9 @@ use crate::run::{Exit, ProcessIdentity};
 /// The signals that stop a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
-    /// SIGINT: end politely.
+    /// SIGINT: MassGen saves its state and exits.
     Interrupt,
-    /// SIGTERM: end now.
+    /// SIGTERM: a program may close its files before it exits.
     Terminate,
     /// SIGKILL.
     Kill,
@@ -62,16 +62,16 @@ pub fn identify(pid: u32) -> Option<ProcessIdentity> {
 }
 
 /// Whether exactly this process is alive.
-pub fn is_alive(mark: &ProcessIdentity) -> bool {
-    let stat = Process::new(mark.pid.cast_signed()).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(mark.pid).as_ref() == Some(mark)
+pub fn is_alive(identity: &ProcessIdentity) -> bool {
+    let stat = Process::new(identity.pid.cast_signed()).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| !is_dead(&stat)) && self::identify(identity.pid).as_ref() == Some(identity)
 }
 
-/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's proof that no process is left below
+/// Whether this process has no child, living or unreaped. For a subreaper this is the kernel's proof that no process remains below
 /// it. A scan of /proc could miss a process that is forked during the scan.
 pub fn has_no_children() -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    rustix::process::waitid(WaitId::All, look).is_err_and(|error| error == rustix::io::Errno::CHILD)
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    rustix::process::waitid(WaitId::All, options).is_err_and(|error| error == rustix::io::Errno::CHILD)
 }
 
 /// A process looks like a zombie when its first thread has ended, even if other threads still run.
@@ -80,71 +80,71 @@ fn is_dead(stat: &Stat) -> bool {
 }
 
 /// Sends a signal to exactly this process; `false` if it is gone or its pid now belongs to another process.
-pub fn send_signal(mark: &ProcessIdentity, order: StopSignal) -> bool {
-    open_pidfd(mark).is_some_and(|handle| signal_pidfd(&handle, order))
+pub fn send_signal(identity: &ProcessIdentity, signal: StopSignal) -> bool {
+    open_pidfd(identity).is_some_and(|handle| signal_pidfd(&handle, signal))
 }
 
-fn signal_pidfd(handle: &OwnedFd, order: StopSignal) -> bool {
-    let signal = match order {
+fn signal_pidfd(handle: &OwnedFd, signal: StopSignal) -> bool {
+    let number = match signal {
         StopSignal::Interrupt => Signal::INT,
         StopSignal::Terminate => Signal::TERM,
         StopSignal::Kill => Signal::KILL,
     };
-    rustix::process::pidfd_send_signal(handle, signal).is_ok()
+    rustix::process::pidfd_send_signal(handle, number).is_ok()
 }
 
 /// A handle of exactly this process. It never refers to another process, even if the pid is reused.
-pub(super) fn open_pidfd(mark: &ProcessIdentity) -> Option<OwnedFd> {
-    let handle = rustix::process::pidfd_open(Pid::from_raw(mark.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
+pub(super) fn open_pidfd(identity: &ProcessIdentity) -> Option<OwnedFd> {
+    let handle = rustix::process::pidfd_open(Pid::from_raw(identity.pid.cast_signed())?, PidfdFlags::empty()).ok()?;
     // The pidfd was opened before this check: if the pid still belongs to the process now, it did when the pidfd was opened.
-    (self::identify(mark.pid).as_ref() == Some(mark)).then_some(handle)
+    (self::identify(identity.pid).as_ref() == Some(identity)).then_some(handle)
 }
 
 /// Every process below `root`, including those that changed their session: as child subreaper, `root` adopts the orphans.
 pub fn process_tree(root: u32) -> ProcessTree {
-    let everyone = list_processes();
-    let mut family = ProcessTree::default();
+    let processes = list_processes();
+    let mut tree = ProcessTree::default();
     let mut children: HashMap<u32, Vec<&ProcessInfo>> = HashMap::new();
-    for member in &everyone {
-        children.entry(member.parent_pid).or_default().push(member);
+    for process in &processes {
+        children.entry(process.parent_pid).or_default().push(process);
     }
-    let mut open: Vec<(u32, bool)> = vec![(root, false)];
-    while let Some((parent, in_nested)) = open.pop() {
-        for member in children.get(&parent).into_iter().flatten() {
-            let is_nested = !in_nested && supervised_run(member.identity.pid).is_some();
-            open.push((member.identity.pid, in_nested || is_nested));
-            let place = if in_nested {
-                &mut family.nested_descendants
+    let mut pending: Vec<(u32, bool)> = vec![(root, false)];
+    while let Some((parent, in_nested)) = pending.pop() {
+        for process in children.get(&parent).into_iter().flatten() {
+            let is_nested = !in_nested && supervised_run(process.identity.pid).is_some();
+            pending.push((process.identity.pid, in_nested || is_nested));
+            let list = if in_nested {
+                &mut tree.nested_descendants
             } else if is_nested {
-                &mut family.nested_supervisors
+                &mut tree.nested_supervisors
             } else {
-                &mut family.own
+                &mut tree.own
             };
-            place.push((*member).clone());
+            list.push((*process).clone());
         }
     }
-    family
+    tree
 }
 
 /// The processes of a run that has lost its reaper: the known ones, those with the run's mark (its `bin` folder as the first
 /// entry of PATH), and all descendants of both. Only processes of the same user are visible.
 pub fn marked_processes(bin: &Path, known: &[ProcessIdentity]) -> Vec<ProcessInfo> {
-    let everyone = list_processes();
+    let processes = list_processes();
     // Other entries may precede it (a virtual environment, npx). In a nested run, its own folder precedes its parent's.
-    let is_ours = |member: &&ProcessInfo| {
-        known.contains(&member.identity)
-            || path_entries(member.identity.pid)
+    let is_ours = |process: &&ProcessInfo| {
+        known.contains(&process.identity)
+            || path_entries(process.identity.pid)
                 .iter()
                 .find(|entry| is_run_bin(entry))
                 .is_some_and(|entry| entry == bin)
     };
-    let mut found: Vec<ProcessInfo> = everyone.iter().filter(is_ours).cloned().collect();
+    let mut found: Vec<ProcessInfo> = processes.iter().filter(is_ours).cloned().collect();
     // A process that dropped its environment is found through its parent.
     let mut next = 0;
-    while let Some(parent) = found.get(next).map(|member| member.identity.pid) {
-        let known = |member: &&ProcessInfo| found.iter().any(|known| known.identity == member.identity);
+    while let Some(parent) = found.get(next).map(|process| process.identity.pid) {
+        let is_found = |process: &&ProcessInfo| found.iter().any(|other| other.identity == process.identity);
         let children: Vec<ProcessInfo> =
-            everyone.iter().filter(|member| member.parent_pid == parent && !known(member)).cloned().collect();
+            processes.iter().filter(|process| process.parent_pid == parent && !is_found(process)).cloned().collect();
         found.extend(children);
         next += 1;
     }
@@ -166,11 +166,11 @@ fn supervised_run(pid: u32) -> Option<RunFolder> {
     let line = Process::new(pid.cast_signed()).ok()?.cmdline().ok()?;
     let folder = line.get(1).filter(|verb| *verb == "supervise").and(line.get(2))?;
     let folder = RunFolder::from_path(Path::new(folder)).ok()?;
-    // The process of a run with an unknown owner belongs to that run all the same.
+    // The process of a run with an unknown owner still belongs to that run.
     (!probe_owner(&folder.lock()).is_free()).then_some(folder)
 }
 
-/// All living processes; zombies are left out.
+/// All living processes, without zombies.
 fn list_processes() -> Vec<ProcessInfo> {
     let boot_id = clock::boot_id();
     let all = procfs::process::all_processes().into_iter().flatten().flatten();
@@ -206,8 +206,8 @@ pub struct SeenProcesses(HashSet<(u32, u64)>);
 
 impl SeenProcesses {
     /// Adds all processes of a tree.
-    pub fn add_tree(&mut self, family: &ProcessTree) {
-        self.0.extend(family.all().map(|member| (member.identity.pid, member.identity.start_ticks)));
+    pub fn add_tree(&mut self, tree: &ProcessTree) {
+        self.0.extend(tree.all().map(|process| (process.identity.pid, process.identity.start_ticks)));
     }
 
     /// The number of processes seen.
@@ -222,58 +222,61 @@ mod tests {
     use std::process::{Command, Stdio};
 
     #[test]
-    fn a_stranger_with_the_same_pid_is_not_signalled() {
+    fn another_process_with_the_same_pid_is_not_signalled() {
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let own = identify(child.id()).expect("lives");
+        let own = identify(child.id()).expect("alive");
         let earlier = ProcessIdentity { start_ticks: own.start_ticks.wrapping_sub(1), ..own.clone() };
         let before_boot = ProcessIdentity { boot_id: "another".to_owned(), ..own.clone() };
         assert!(!send_signal(&earlier, StopSignal::Kill));
         assert!(!send_signal(&before_boot, StopSignal::Kill));
-        assert!(child.try_wait().expect("asked").is_none(), "it lives");
+        assert!(child.try_wait().expect("status").is_none(), "it is alive");
         assert!(send_signal(&own, StopSignal::Kill));
         child.wait().expect("wait");
-        assert!(!send_signal(&own, StopSignal::Kill), "gone");
+        assert!(!send_signal(&own, StopSignal::Kill), "the process was reaped");
     }
 
     /// Forces the race: the process ends between its identification and the signal.
     #[test]
-    fn f11_a_process_that_ends_between_the_check_and_the_signal_takes_the_signal_with_it() {
+    fn f11_a_process_that_ends_between_the_check_and_the_signal_keeps_its_exit_code() {
         let mut child = Command::new("sh").args(["-c", "read line; exit 3"]).stdin(Stdio::piped()).spawn().expect("sh");
-        let own = identify(child.id()).expect("lives");
-        let proven = open_pidfd(&own).expect("proven");
+        let own = identify(child.id()).expect("alive");
+        let pidfd = open_pidfd(&own).expect("pidfd");
         drop(child.stdin.take());
         while is_alive(&own) {
             std::thread::yield_now();
         }
         // A signal does not change the exit status of a zombie.
-        signal_pidfd(&proven, StopSignal::Kill);
+        signal_pidfd(&pidfd, StopSignal::Kill);
         send_signal(&own, StopSignal::Kill);
         assert_eq!(child.wait().expect("wait").code(), Some(3));
-        assert!(!signal_pidfd(&proven, StopSignal::Kill), "reaped: the handle reaches nobody, whoever has the pid now");
+        assert!(
+            !signal_pidfd(&pidfd, StopSignal::Kill),
+            "after the reap, the pidfd refers to no process, even if the pid is reused"
+        );
         assert!(!send_signal(&own, StopSignal::Kill));
     }
 
     #[test]
-    fn a_family_is_all_descendants_and_the_mark_finds_them_too() {
+    fn all_descendants_are_found_by_parent_and_by_the_mark_in_path() {
         let folder = tempfile::tempdir().expect("temp");
         let bin = folder.path().join("mg-00000000/bin");
         let path = |first: &str| format!("{first}{}:{}", bin.display(), std::env::var("PATH").expect("PATH"));
         let script = "sleep 60 & env -i /bin/sleep 60 & sleep 60; true";
         let mut child = Command::new("sh").args(["-c", script]).env("PATH", path("/elsewhere:")).spawn().expect("sh");
         let of_child = || process_tree(child.id()).own;
-        while of_child().iter().filter(|member| member.name == "sleep").count() < 3 {
+        while of_child().iter().filter(|process| process.name == "sleep").count() < 3 {
             std::thread::yield_now();
         }
         let marked = marked_processes(&bin, &[]);
         assert_eq!(marked.len(), 4, "{marked:?}");
         assert_eq!(
-            marked_processes(Path::new("/nowhere"), &[identify(child.id()).expect("lives")]).len(),
+            marked_processes(Path::new("/nowhere"), &[identify(child.id()).expect("alive")]).len(),
             4,
-            "who is known counts"
+            "known processes and their descendants are included"
         );
         assert!(process_tree(child.id()).nested_supervisors.is_empty());
-        let everyone: Vec<_> = marked.into_iter().map(|member| member.identity).collect();
-        assert!(everyone.iter().all(|mark| send_signal(mark, StopSignal::Kill)));
+        let processes: Vec<_> = marked.into_iter().map(|process| process.identity).collect();
+        assert!(processes.iter().all(|identity| send_signal(identity, StopSignal::Kill)));
         child.wait().expect("wait");
     }
 }

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases_are_read_as_they_are_written() {
+    fn the_numbers_of_a_kernel_release_are_parsed() {
         assert_eq!(parse_release("6.1.0-13-amd64"), Some((6, 1)));
         assert_eq!(parse_release("5.15.153.1-microsoft-standard-WSL2"), Some((5, 15)));
         assert_eq!(parse_release("5.3"), Some((5, 3)));
@@ -53,8 +53,8 @@ mod tests {
     }
 
     #[test]
-    fn this_kernel_has_what_the_other_tests_use() {
-        check_features().expect("all of it");
+    fn this_kernel_has_all_required_features() {
+        check_features().expect("all features");
         assert!(kernel_release().as_deref().and_then(parse_release) >= Some(MIN_LINUX));
     }
 }

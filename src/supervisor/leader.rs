@@ -50,7 +50,7 @@ pub(super) struct WarmStart {
 }
 
 /// Requests a warm start. If the warm process still imports MassGen, this waits, which takes no longer than an import of the
-/// run's own; it calls `waits` before waiting.
+/// run's own; it calls `on_wait` before waiting.
 ///
 /// # Errors
 ///
@@ -60,36 +60,36 @@ pub(super) async fn request_warm_start(
     folder: &RunFolder,
     state: &StateFolder,
     spec: &RunSpec,
-    waits: impl FnOnce(),
+    on_wait: impl FnOnce(),
 ) -> Result<WarmStart, ColdReason> {
     if !spec.warm {
         return Err(ColdReason::Disabled);
     }
-    let kind = Installation::for_program(&launch.program)?;
-    let (begun, mut waits) = (Instant::now(), Some(waits));
+    let installation = Installation::for_program(&launch.program)?;
+    let (started_at, mut on_wait) = (Instant::now(), Some(on_wait));
     // The worker gets the same signals and stops whatever has started by then.
     let mut shutdown = std::pin::pin!(super::shutdown_signal());
     let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let ends = [OwnedFd::from(out_end), OwnedFd::from(err_end)];
     loop {
-        let is_coming = warm::warm_state(state, &kind, &launch.env) == WarmState::Importing;
-        let cold = match warm::request_fork(state, &kind, launch, &folder.lock(), &ends).await {
-            Ok(offer) => {
-                let keeper = group::identify(offer.keeper).ok_or(ColdReason::NoProcess)?;
-                return Ok(WarmStart { ticket: offer, keeper, import_wait: begun.elapsed(), outputs: [out, err] });
+        let is_importing = warm::warm_state(state, &installation, &launch.env) == WarmState::Importing;
+        let cold = match warm::request_fork(state, &installation, launch, &folder.lock(), &ends).await {
+            Ok(ticket) => {
+                let keeper = group::identify(ticket.keeper).ok_or(ColdReason::NoProcess)?;
+                return Ok(WarmStart { ticket, keeper, import_wait: started_at.elapsed(), outputs: [out, err] });
             }
             Err(cold) => cold,
         };
-        if !is_coming {
-            return Err(explain_cold_start(cold, launch, &kind, state, spec, waits.is_none()));
+        if !is_importing {
+            return Err(explain_cold_start(cold, launch, &installation, state, spec, on_wait.is_none()));
         }
-        if begun.elapsed() > IMPORT_TIMEOUT {
+        if started_at.elapsed() > IMPORT_TIMEOUT {
             return Err(ColdReason::ImportTimedOut);
         }
         if folder.stop_request().is_some() {
             return Err(ColdReason::Stopped);
         }
-        waits.take().into_iter().for_each(|waits| waits());
+        on_wait.take().into_iter().for_each(|on_wait| on_wait());
         tokio::select! {
             () = tokio::time::sleep(warm::POLL_INTERVAL) => {}
             () = &mut shutdown => return Err(ColdReason::Stopped),
@@ -97,25 +97,25 @@ pub(super) async fn request_warm_start(
     }
 }
 
-/// Why no warm process takes the run: the reason given by the process for its environment, or why there is no such process.
+/// Why no warm process accepts the run: the reason given by the process for its environment, or why no such process exists.
 fn explain_cold_start(
     cold: ColdReason,
     launch: &Launch,
-    kind: &Installation,
+    installation: &Installation,
     state: &StateFolder,
     spec: &RunSpec,
-    waited: bool,
+    has_waited: bool,
 ) -> ColdReason {
-    if let Some(refused) = warm::recorded_refusal(state, kind, &launch.env, &launch.cwd) {
+    if let Some(refused) = warm::recorded_refusal(state, installation, &launch.env, &launch.cwd) {
         return refused;
     }
-    let of_others = matches!(cold, ColdReason::NoProcess | ColdReason::Refused(_));
-    if !of_others || warm::warm_state(state, kind, &launch.env) == WarmState::Ready {
+    let is_from_another_process = matches!(cold, ColdReason::NoProcess | ColdReason::Refused(_));
+    if !is_from_another_process || warm::warm_state(state, installation, &launch.env) == WarmState::Ready {
         return cold;
     }
-    let log = warm::log_path(state, kind, &launch.env);
+    let log = warm::log_path(state, installation, &launch.env);
     match (spec.lineage.parent.is_some(), log) {
-        (_, Some(log)) if waited => ColdReason::ImportFailed(log),
+        (_, Some(log)) if has_waited => ColdReason::ImportFailed(log),
         (true, _) if cold == ColdReason::NoProcess => ColdReason::Nested,
         (true, _) => cold,
         (false, _) if !warm::has_capacity(state) => ColdReason::NoCapacity,
@@ -133,12 +133,12 @@ impl WarmStart {
         closing: &Arc<Notify>,
     ) -> io::Result<StartedLeader> {
         let logs = [RotatingLog::create(folder.stdout_log())?, RotatingLog::create(folder.stderr_log())?];
-        let (link, pid, start_ticks) = self.ticket.fork().await?;
+        let (connection, pid, start_ticks) = self.ticket.fork().await?;
         let leader = Leader { pid, start_ticks, boot_id: self.keeper.boot_id.clone() };
-        let parent = Reaper::Keeper(KeeperReaper::new(link, self.keeper, leader.clone(), &folder.bin()));
+        let reaper = Reaper::Keeper(KeeperReaper::new(connection, self.keeper, leader.clone(), &folder.bin()));
         let drains = self.outputs.into_iter().zip(logs).map(|(pipe, log)| output::drain(pipe, log, secrets, closing));
         let outputs = drains.collect::<io::Result<_>>()?;
-        Ok(StartedLeader { leader, reaper: parent, outputs })
+        Ok(StartedLeader { leader, reaper, outputs })
     }
 }
 
@@ -163,8 +163,8 @@ pub(super) fn start_cold(
     // The child is not reaped yet, so its pid is not reused. Without /proc no run can be supervised. Dropping the handle without
     // a wait is correct: the supervisor reaps all its children in one place.
     let leader = group::identify(child.id()).ok_or_else(|| io::Error::other("/proc does not show it"))?;
-    let parent = Reaper::Supervisor(LeaderChild::new(&leader));
-    Ok(StartedLeader { leader, reaper: parent, outputs: [stdout, stderr].into_iter().flatten().collect() })
+    let reaper = Reaper::Supervisor(LeaderChild::new(&leader));
+    Ok(StartedLeader { leader, reaper, outputs: [stdout, stderr].into_iter().flatten().collect() })
 }
 
 /// The exec step: creates a session, sets a signal for the supervisor's death, then replaces this program by MassGen.

@@ -1,4 +1,4 @@
-//! Decides when to sample a quiet run: first after ten seconds, then less and less often, at last once a minute. Pure.
+//! Decides when to sample a quiet run: first after ten seconds, then at growing intervals of up to a minute. Pure.
 //!
 //! The supervisor samples, not the reader: CPU use shows only between two samples, only the supervisor has the run's processes
 //! below it, and a reader's answer must not wait for /proc. A run that shows activity is not sampled. The check then costs one
@@ -37,12 +37,12 @@ pub(super) struct LivenessMonitor {
 
 impl LivenessMonitor {
     pub(super) fn new(now: Moment) -> LivenessMonitor {
-        let began = Instant::now();
+        let start = Instant::now();
         LivenessMonitor {
             counters: GrowthCounters::default(),
             since: now,
-            started: began,
-            next_check: began + FIRST_CHECK,
+            started: start,
+            next_check: start + FIRST_CHECK,
             last_sample: None,
         }
     }
@@ -89,14 +89,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_become_seldom_and_always_lie_ahead() {
+    fn the_interval_between_samples_grows_to_one_minute() {
         let due =
             [0, 9, 10, 19, 20, 59, 60, 119, 3_600].map(|quiet| next_check_after(Duration::from_secs(quiet)).as_secs());
         assert_eq!(due, [10, 10, 20, 20, 60, 60, 120, 120, 3_660]);
     }
 
     #[tokio::test]
-    async fn a_sign_of_life_begins_the_watch_anew() {
+    async fn activity_restarts_the_quiet_period() {
         let at = |boot_ms| Moment { wall: jiff::Timestamp::UNIX_EPOCH, boot_ms, boot_id: "b".to_owned() };
         let mut monitor = LivenessMonitor::new(at(1));
         assert!(!monitor.observe(GrowthCounters::default(), false, at(2)));

@@ -1,4 +1,4 @@
-//! Ends what is left of a run after its supervisor died, and records the run as `lost`.
+//! Ends the remaining processes of a run after its supervisor died, and records the run as `lost`.
 //! The first process that finds the run does this under the run's lock. It touches only processes that provably belong to the run.
 
 use std::time::{Duration, Instant};
@@ -23,25 +23,25 @@ const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait until SIGKILL takes effect.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ends what is left of a run that lost its supervisor and writes its ending; `None` if another process owns the run.
+/// Ends the remaining processes of a run that lost its supervisor and writes its ending; `None` if another process owns the run.
 /// It blocks for up to seven seconds; usually it does not block.
 pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<RunRecord>, RegistryError> {
     let path = folder.lock();
-    let taken = OwnerLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
-    let Some(lock) = taken else { return Ok(None) };
+    let lock = OwnerLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;
+    let Some(lock) = lock else { return Ok(None) };
     // The supervisor may have written the ending and exited before the lock was taken.
     let mut record = folder.load()?;
     if matches!(record.state, RunState::Ended(_) | RunState::Unknown(_)) {
         return Ok(Some(record));
     }
-    // From here on nothing fails: an ending that cannot be written is still true, and the next check tries again.
-    let never_began = record.started.is_none();
+    // From here on no error is returned: if the ending cannot be written, it is still valid, and the next check writes it.
+    let never_started = record.started.is_none();
     let report = stop_remaining(folder, &record);
     let answer = best_answer(folder, &record, secrets);
     if record.spec.context != Context::None {
         repository::forget_worktrees(&record.spec.project, folder.path());
     }
-    let ending = lost_ending(&record, never_began, report, answer);
+    let ending = lost_ending(&record, never_started, report, answer);
     record.state = RunState::Ended(ending);
     record.quiet = None;
     record.seq += 1;
@@ -53,13 +53,13 @@ pub fn finalize_lost(folder: &RunFolder, secrets: &Secrets) -> Result<Option<Run
     Ok(Some(record))
 }
 
-fn lost_ending(record: &RunRecord, never_began: bool, report: StopReport, answer: Option<AnswerSummary>) -> Ending {
+fn lost_ending(record: &RunRecord, never_started: bool, report: StopReport, answer: Option<AnswerSummary>) -> Ending {
     let at = clock::now();
-    let took = record.started.as_ref().map(|started| started.duration_until(&at)).unwrap_or_default();
-    let outcome = if never_began { Outcome::Failed(interrupted_problem()) } else { Outcome::Lost };
-    let exit = if never_began { Exit::NeverStarted } else { Exit::Unknown };
+    let duration = record.started.as_ref().map(|started| started.duration_until(&at)).unwrap_or_default();
+    let outcome = if never_started { Outcome::Failed(interrupted_problem()) } else { Outcome::Lost };
+    let exit = if never_started { Exit::NeverStarted } else { Exit::Unknown };
     let stop = (report.processes > 0).then(|| Box::new(report));
-    Ending { outcome, exit, ended_at: at, duration: took, answer, stop, warnings: Vec::new() }
+    Ending { outcome, exit, ended_at: at, duration, answer, stop, warnings: Vec::new() }
 }
 
 fn interrupted_problem() -> Problem {
@@ -82,33 +82,33 @@ fn remaining_processes(folder: &RunFolder, record: &RunRecord) -> Vec<ProcessInf
 }
 
 fn stop_remaining(folder: &RunFolder, record: &RunRecord) -> StopReport {
-    let begun = Instant::now();
+    let started_at = Instant::now();
     let first = remaining_processes(folder, record);
     let processes = u32::try_from(first.len()).unwrap_or(u32::MAX);
     if first.is_empty() {
-        return StopReport { duration: begun.elapsed(), force: Force::None, processes, survivors: Vec::new() };
+        return StopReport { duration: started_at.elapsed(), force: Force::None, processes, survivors: Vec::new() };
     }
-    let signalled = signal_until_gone(folder, record, StopSignal::Terminate, TERMINATE_TIMEOUT);
-    let (force, left) = if signalled.is_empty() {
-        (Force::Terminate, signalled)
+    let after_terminate = signal_until_gone(folder, record, StopSignal::Terminate, TERMINATE_TIMEOUT);
+    let (force, remaining) = if after_terminate.is_empty() {
+        (Force::Terminate, after_terminate)
     } else {
         (Force::Kill, signal_until_gone(folder, record, StopSignal::Kill, KILL_TIMEOUT))
     };
-    let survivors = left.into_iter().map(|member| Survivor { pid: member.identity.pid, name: member.name });
-    StopReport { duration: begun.elapsed(), force, processes, survivors: survivors.collect() }
+    let survivors = remaining.into_iter().map(|process| Survivor { pid: process.identity.pid, name: process.name });
+    StopReport { duration: started_at.elapsed(), force, processes, survivors: survivors.collect() }
 }
 
-/// Sends a signal to all and scans until none is left or the time is up; returns those that are left.
-fn signal_until_gone(folder: &RunFolder, record: &RunRecord, order: StopSignal, wait: Duration) -> Vec<ProcessInfo> {
-    let begun = Instant::now();
+/// Sends a signal to all and scans until none remains or the time is up; returns the remaining ones.
+fn signal_until_gone(folder: &RunFolder, record: &RunRecord, signal: StopSignal, wait: Duration) -> Vec<ProcessInfo> {
+    let started_at = Instant::now();
     loop {
-        let left = remaining_processes(folder, record);
-        let done = left.is_empty() || begun.elapsed() >= wait;
+        let remaining = remaining_processes(folder, record);
+        let done = remaining.is_empty() || started_at.elapsed() >= wait;
         if done {
-            return left;
+            return remaining;
         }
-        left.iter().for_each(|member| {
-            group::send_signal(&member.identity, order);
+        remaining.iter().for_each(|process| {
+            group::send_signal(&process.identity, signal);
         });
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,5 +1,5 @@
 //! Reads the evidence of how a run went, once MassGen has ended: the ends of its outputs, its events, its log. `massgen/outcome` decides.
-//! It also keeps that a MassGen cannot be imported, so that no other run has to discover it.
+//! It also records that a MassGen cannot be imported, so that no other run has to discover it.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ impl OutcomeReader {
         OutcomeReader { agents }
     }
 
-    /// The outcome, from all that the run has left.
+    /// The outcome, from all evidence of the run.
     pub(super) fn outcome(
         &self,
         run: &RunContext,
@@ -41,16 +41,15 @@ impl OutcomeReader {
         let provider = self.agents.provider(digest.and_then(|digest| digest.first_error_agent.as_deref()));
         let events = layout.and_then(|layout| layout.events(&run.files));
         let events = events.and_then(|events| run.files.tail(&events, events::TAIL_BYTES).ok()).unwrap_or_default();
-        let agents = events::last_agent_text(&events, &run.secrets);
-        let (agents, is_answering) = (agents.as_deref(), events::is_answering(&events));
-        let words =
-            RunOutput { stderr: &stderr, stdout: &stdout, model_error, agent_text: agents, is_answering, provider };
+        let agent_text = events::last_agent_text(&events, &run.secrets);
+        let (agent_text, is_answering) = (agent_text.as_deref(), events::is_answering(&events));
+        let output = RunOutput { stderr: &stderr, stdout: &stdout, model_error, agent_text, is_answering, provider };
         let outcome = outcome(&OutcomeEvidence {
             stop_cause: exit.cause.as_ref(),
             exit: exit.exit,
             answer: answer.map(|answer| answer.source),
             digest,
-            output: words,
+            output,
         });
         if let Outcome::Failed(problem) = outcome {
             return Outcome::Failed(attribute_problem(problem, digest, &self.agents.key_variables));
@@ -59,7 +58,7 @@ impl OutcomeReader {
     }
 }
 
-/// What the run lacked, according to MassGen's own log.
+/// The warnings about the run, according to MassGen's own log.
 pub(super) fn log_warnings(run: &RunContext, layout: &Layout, digest: Option<&Digest>) -> Vec<Warning> {
     let log = layout.massgen_log(&run.files);
     let log = log.and_then(|log| run.files.head_and_tail(&log, warnings::MAX_LOG_BYTES).ok()).unwrap_or_default();
@@ -67,16 +66,16 @@ pub(super) fn log_warnings(run: &RunContext, layout: &Layout, digest: Option<&Di
     found.map(|found| Warning { message: run.secrets.mask(&found.message).into_owned(), ..found }).collect()
 }
 
-/// Remembers a MassGen that could not be imported, so that no other run has to discover it.
+/// Records a MassGen that could not be imported, so that no other run has to discover it.
 pub(super) fn remember_broken_import(run: &RunContext, record: &RunRecord, outcome: Outcome) -> Outcome {
     let Outcome::Failed(problem) = outcome else { return outcome };
     if problem.code != broken_import::CODE || record.log_dir.is_some() {
         return Outcome::Failed(problem);
     }
-    let (program, seen) = (&record.spec.program, run.state.root().join(FAILED_IMPORTS_FOLDER));
+    let (program, failures) = (&record.spec.program, run.state.root().join(FAILED_IMPORTS_FOLDER));
     let problem = broken_import::with_package_version(problem, program);
-    if let Err(error) = broken_import::record_failure(&problem, program, &seen) {
-        tracing::warn!(error = text::error_chain(&error), "that MassGen cannot be imported could not be kept");
+    if let Err(error) = broken_import::record_failure(&problem, program, &failures) {
+        tracing::warn!(error = text::error_chain(&error), "the failed import of MassGen could not be recorded");
     }
     Outcome::Failed(problem)
 }

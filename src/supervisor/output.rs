@@ -70,7 +70,7 @@ impl RotatingLog {
             && !self.failed
         {
             self.failed = true;
-            tracing::warn!(path = %self.path.display(), %error, "output is lost");
+            tracing::warn!(path = %self.path.display(), %error, "MassGen's output could not be written to its log");
         }
     }
 
@@ -93,36 +93,36 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_flood_stays_within_bounds_and_its_end_is_kept() {
+    async fn logs_of_long_output_are_bounded_and_contain_its_end() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
         let task =
-            drain(reader, RotatingLog::create(path.clone()).expect("made"), &Secrets::default(), &Arc::default())
+            drain(reader, RotatingLog::create(path.clone()).expect("created"), &Secrets::default(), &Arc::default())
                 .expect("drain");
-        let flood = std::thread::spawn(move || {
+        let writer_thread = std::thread::spawn(move || {
             for _ in 0..700 {
-                writer.write_all(&[b'x'; 16 << 10]).expect("never refused");
+                writer.write_all(&[b'x'; 16 << 10]).expect("pipe is drained");
             }
-            writer.write_all(b"the end").expect("never refused");
+            writer.write_all(b"the end").expect("pipe is drained");
         });
         task.await.expect("drained");
-        flood.join().expect("written");
-        let size = |path: &std::path::Path| path.metadata().expect("there").len();
+        writer_thread.join().expect("written");
+        let size = |path: &std::path::Path| path.metadata().expect("metadata").len();
         assert!(size(&path) + size(&rotated_log(&path)) <= 2 * (ROTATE_AT_BYTES + (16 << 10)));
         assert!(std::fs::read(&path).expect("read").ends_with(b"the end"));
     }
 
     #[tokio::test]
-    async fn a_secret_is_masked_also_where_two_writes_share_it() {
+    async fn a_secret_that_is_split_across_two_writes_is_masked() {
         let folder = tempfile::tempdir().expect("temp");
         let path = folder.path().join("stdout.log");
         let (reader, mut writer) = io::pipe().expect("pipe");
         let secrets = Secrets::default().with_values(["sk-12345678".to_owned()]);
-        let task =
-            drain(reader, RotatingLog::create(path.clone()).expect("made"), &secrets, &Arc::default()).expect("drain");
+        let task = drain(reader, RotatingLog::create(path.clone()).expect("created"), &secrets, &Arc::default())
+            .expect("drain");
         writer.write_all(b"the key is sk-12").expect("written");
-        while path.metadata().expect("there").len() == 0 {
+        while path.metadata().expect("metadata").len() == 0 {
             tokio::task::yield_now().await;
         }
         writer.write_all(b"345678, no sk-1").expect("written");

@@ -34,7 +34,7 @@ pub(super) enum StopStage {
     Sweeping(LeaderExit),
     /// The remaining processes are being killed; the number counts the rounds of SIGKILL.
     KillingRemaining(LeaderExit, u32),
-    /// No process is left, or only processes that SIGKILL does not end.
+    /// No process remains, or only processes that SIGKILL does not end.
     Done(LeaderExit),
 }
 
@@ -72,7 +72,7 @@ pub(super) enum StopEvent {
     Timer,
 }
 
-/// An action for the supervisor to carry out; actions keep their order.
+/// An action for the supervisor to perform, in the given order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StopAction {
     /// SIGINT to the leader, once.
@@ -118,21 +118,23 @@ pub(super) fn apply(stage: StopStage, event: StopEvent) -> (StopStage, Vec<StopA
         (StopStage::Terminated(cause), StopEvent::LeaderEnded(exit)) => start_scan(Some(cause), exit, Force::Terminate),
         (StopStage::Killing(cause, _), StopEvent::LeaderEnded(exit)) => start_scan(Some(cause), exit, Force::Kill),
         (
-            StopStage::Scanning(gone) | StopStage::Sweeping(gone) | StopStage::KillingRemaining(gone, _),
+            StopStage::Scanning(leader_exit)
+            | StopStage::Sweeping(leader_exit)
+            | StopStage::KillingRemaining(leader_exit, _),
             StopEvent::Remaining { own: 0, nested: 0 },
-        ) => (StopStage::Done(gone), vec![]),
-        (StopStage::Scanning(gone), StopEvent::Remaining { nested, .. }) => {
+        ) => (StopStage::Done(leader_exit), vec![]),
+        (StopStage::Scanning(leader_exit), StopEvent::Remaining { nested, .. }) => {
             let wait = if nested > 0 { NESTED_STOP_TIMEOUT } else { TERMINATE_TIMEOUT };
             (
-                StopStage::Sweeping(gone.with_force(Force::Terminate)),
+                StopStage::Sweeping(leader_exit.with_force(Force::Terminate)),
                 vec![StopAction::TerminateRemaining, StopAction::SetTimer(wait)],
             )
         }
-        (StopStage::Sweeping(gone), StopEvent::Timer) => kill_remaining(gone, 1),
-        (StopStage::KillingRemaining(gone, rounds), StopEvent::Timer) if rounds < MAX_KILL_ROUNDS => {
-            kill_remaining(gone, rounds + 1)
+        (StopStage::Sweeping(leader_exit), StopEvent::Timer) => kill_remaining(leader_exit, 1),
+        (StopStage::KillingRemaining(leader_exit, rounds), StopEvent::Timer) if rounds < MAX_KILL_ROUNDS => {
+            kill_remaining(leader_exit, rounds + 1)
         }
-        (StopStage::KillingRemaining(gone, _), StopEvent::Timer) => (StopStage::Done(gone), vec![]),
+        (StopStage::KillingRemaining(leader_exit, _), StopEvent::Timer) => (StopStage::Done(leader_exit), vec![]),
         // A second stop request changes nothing: a second SIGINT would make MassGen exit without saving. A scan that found
         // a process waits for the timer. A late timer or scan belongs to a stage that has passed.
         (
@@ -158,8 +160,8 @@ fn kill_own(cause: StopCause, round: u32) -> (StopStage, Vec<StopAction>) {
     (StopStage::Killing(cause, round), vec![StopAction::KillOwn, StopAction::SetTimer(KILL_INTERVAL)])
 }
 
-fn kill_remaining(gone: LeaderExit, round: u32) -> (StopStage, Vec<StopAction>) {
-    let stage = StopStage::KillingRemaining(gone.with_force(Force::Kill), round);
+fn kill_remaining(leader_exit: LeaderExit, round: u32) -> (StopStage, Vec<StopAction>) {
+    let stage = StopStage::KillingRemaining(leader_exit.with_force(Force::Kill), round);
     (stage, vec![StopAction::KillRemaining, StopAction::SetTimer(KILL_INTERVAL), StopAction::Scan])
 }
 
@@ -173,24 +175,24 @@ impl LeaderExit {
 mod tests {
     use super::*;
 
-    fn asked() -> StopCause {
+    fn requested() -> StopCause {
         StopCause::Requested { reason: None }
     }
 
-    fn gone(force: Force) -> LeaderExit {
-        LeaderExit { cause: Some(asked()), exit: Exit::Code(0), force }
+    fn leader_exit(force: Force) -> LeaderExit {
+        LeaderExit { cause: Some(requested()), exit: Exit::Code(0), force }
     }
 
     fn stages() -> Vec<StopStage> {
         vec![
             StopStage::Working,
-            StopStage::Interrupted(asked()),
-            StopStage::Terminated(asked()),
-            StopStage::Killing(asked(), 1),
-            StopStage::Scanning(gone(Force::None)),
-            StopStage::Sweeping(gone(Force::Terminate)),
-            StopStage::KillingRemaining(gone(Force::Kill), 1),
-            StopStage::Done(gone(Force::Kill)),
+            StopStage::Interrupted(requested()),
+            StopStage::Terminated(requested()),
+            StopStage::Killing(requested(), 1),
+            StopStage::Scanning(leader_exit(Force::None)),
+            StopStage::Sweeping(leader_exit(Force::Terminate)),
+            StopStage::KillingRemaining(leader_exit(Force::Kill), 1),
+            StopStage::Done(leader_exit(Force::Kill)),
         ]
     }
 
@@ -207,12 +209,12 @@ mod tests {
 
     /// A leader that ignores every signal and leaves processes that are hard to kill.
     #[test]
-    fn a_stop_asks_waits_insists_and_looks() {
+    fn a_stop_sends_sigint_sigterm_and_sigkill_and_scans_in_this_order() {
         let grace = Duration::from_secs(5);
         let mut stage = StopStage::Working;
         let mut done = Vec::new();
         for event in [
-            StopEvent::Stop { cause: asked(), grace },
+            StopEvent::Stop { cause: requested(), grace },
             StopEvent::Timer,
             StopEvent::Timer,
             StopEvent::LeaderEnded(Exit::Signal(9)),
@@ -227,11 +229,11 @@ mod tests {
         }
         use StopAction::{Interrupt, KillOwn, KillRemaining, Scan, StopNested, Terminate, TerminateRemaining};
         assert_eq!(done, [StopNested, Interrupt, Terminate, KillOwn, Scan, TerminateRemaining, KillRemaining, Scan]);
-        assert_eq!(stage, StopStage::Done(LeaderExit { exit: Exit::Signal(9), ..gone(Force::Kill) }));
+        assert_eq!(stage, StopStage::Done(LeaderExit { exit: Exit::Signal(9), ..leader_exit(Force::Kill) }));
     }
 
     #[test]
-    fn over_all_pairs_the_polite_signal_is_sent_from_work_alone_and_the_end_is_the_end() {
+    fn for_all_pairs_sigint_is_sent_only_to_a_working_leader_and_done_is_final() {
         for stage in stages() {
             for event in events() {
                 let (next, actions) = apply(stage.clone(), event.clone());
@@ -239,53 +241,55 @@ mod tests {
                     !actions.contains(&StopAction::Interrupt) || stage == StopStage::Working,
                     "{stage:?} {event:?}"
                 );
-                let leader_gone = matches!(
+                let has_leader_ended = matches!(
                     stage,
                     StopStage::Scanning(_)
                         | StopStage::Sweeping(_)
                         | StopStage::KillingRemaining(..)
                         | StopStage::Done(_)
                 );
-                let speaks_to_leader = actions.iter().any(|a| matches!(a, StopAction::Terminate | StopAction::KillOwn));
-                assert!(!(leader_gone && speaks_to_leader), "{stage:?} {event:?}");
+                let signals_leader = actions.iter().any(|a| matches!(a, StopAction::Terminate | StopAction::KillOwn));
+                assert!(!(has_leader_ended && signals_leader), "{stage:?} {event:?}");
                 assert!(!matches!(stage, StopStage::Done(_)) || (next == stage && actions.is_empty()));
                 if let StopStage::Done(_) = next {
-                    let proof = event == StopEvent::Remaining { own: 0, nested: 0 };
-                    assert!(proof || matches!(stage, StopStage::Done(_)), "{stage:?} ends by {event:?}");
+                    let is_empty_scan = event == StopEvent::Remaining { own: 0, nested: 0 };
+                    assert!(is_empty_scan || matches!(stage, StopStage::Done(_)), "{stage:?} ends by {event:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn what_no_kill_ends_is_given_up_in_the_end() {
-        let (next, actions) = apply(StopStage::KillingRemaining(gone(Force::Kill), MAX_KILL_ROUNDS), StopEvent::Timer);
-        assert_eq!((next, actions), (StopStage::Done(gone(Force::Kill)), vec![]));
-        let (next, _) = apply(StopStage::Killing(asked(), MAX_KILL_ROUNDS), StopEvent::Timer);
-        assert_eq!(next, StopStage::Done(LeaderExit { exit: Exit::Unknown, ..gone(Force::Kill) }));
+    fn processes_that_survive_all_rounds_of_sigkill_end_the_stop() {
+        let (next, actions) =
+            apply(StopStage::KillingRemaining(leader_exit(Force::Kill), MAX_KILL_ROUNDS), StopEvent::Timer);
+        assert_eq!((next, actions), (StopStage::Done(leader_exit(Force::Kill)), vec![]));
+        let (next, _) = apply(StopStage::Killing(requested(), MAX_KILL_ROUNDS), StopEvent::Timer);
+        assert_eq!(next, StopStage::Done(LeaderExit { exit: Exit::Unknown, ..leader_exit(Force::Kill) }));
     }
 
     #[test]
-    fn nested_runs_get_the_time_of_their_own_stop() {
-        let (_, actions) = apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 0, nested: 1 });
+    fn nested_runs_get_the_nested_stop_timeout() {
+        let (_, actions) =
+            apply(StopStage::Scanning(leader_exit(Force::None)), StopEvent::Remaining { own: 0, nested: 1 });
         assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(NESTED_STOP_TIMEOUT)]);
     }
 
     #[test]
-    fn own_processes_get_the_short_time_to_end() {
+    fn own_processes_get_the_terminate_timeout() {
         let (stage, actions) =
-            apply(StopStage::Scanning(gone(Force::None)), StopEvent::Remaining { own: 1, nested: 0 });
-        assert_eq!(stage, StopStage::Sweeping(gone(Force::Terminate)));
+            apply(StopStage::Scanning(leader_exit(Force::None)), StopEvent::Remaining { own: 1, nested: 0 });
+        assert_eq!(stage, StopStage::Sweeping(leader_exit(Force::Terminate)));
         assert_eq!(actions, [StopAction::TerminateRemaining, StopAction::SetTimer(TERMINATE_TIMEOUT)]);
     }
 
     #[test]
-    fn the_exit_of_the_leader_keeps_the_cause_and_the_force_used_until_then() {
+    fn the_leader_exit_has_the_cause_and_the_force_used_so_far() {
         for (stage, cause, force) in [
             (StopStage::Working, None, Force::None),
-            (StopStage::Interrupted(asked()), Some(asked()), Force::Interrupt),
-            (StopStage::Terminated(asked()), Some(asked()), Force::Terminate),
-            (StopStage::Killing(asked(), 1), Some(asked()), Force::Kill),
+            (StopStage::Interrupted(requested()), Some(requested()), Force::Interrupt),
+            (StopStage::Terminated(requested()), Some(requested()), Force::Terminate),
+            (StopStage::Killing(requested(), 1), Some(requested()), Force::Kill),
         ] {
             let exit = Exit::Code(1);
             let expected = StopStage::Scanning(LeaderExit { cause, exit, force });
@@ -294,11 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_that_finds_processes_only_of_one_kind_is_not_the_end() {
+    fn a_scan_that_finds_only_own_or_only_nested_processes_does_not_end_the_stop() {
         for (own, nested) in [(1, 0), (0, 1)] {
-            for stage in
-                [StopStage::Sweeping(gone(Force::Terminate)), StopStage::KillingRemaining(gone(Force::Kill), 2)]
-            {
+            for stage in [
+                StopStage::Sweeping(leader_exit(Force::Terminate)),
+                StopStage::KillingRemaining(leader_exit(Force::Kill), 2),
+            ] {
                 assert_eq!(apply(stage.clone(), StopEvent::Remaining { own, nested }), (stage, vec![]));
             }
         }
@@ -307,7 +312,7 @@ mod tests {
     /// The timer runs out again and again; the leader, or one of the remaining processes, never ends.
     #[test]
     fn the_rounds_of_sigkill_are_limited() {
-        let first = [StopStage::Terminated(asked()), StopStage::Sweeping(gone(Force::Terminate))];
+        let first = [StopStage::Terminated(requested()), StopStage::Sweeping(leader_exit(Force::Terminate))];
         for (mut stage, kill) in first.into_iter().zip([StopAction::KillOwn, StopAction::KillRemaining]) {
             let mut rounds = 0;
             for _ in 0..=MAX_KILL_ROUNDS {

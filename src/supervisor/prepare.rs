@@ -15,8 +15,8 @@ use crate::rehearsal::Rehearsal;
 use crate::run::{ConfigChoice, RunSpec};
 use crate::secrets;
 
-/// Keeps a rehearsal on this machine: the endpoint takes any key, so the user's own key is not sent there, and MassGen's price
-/// look-ups go to a closed port.
+/// Prevents network access by a rehearsal: the endpoint accepts any key, so the user's own key is not sent to it, and MassGen's price
+/// requests go to a closed port.
 const OFFLINE_VARIABLES: [(&str, &str); 7] = [
     ("OPENAI_API_KEY", "rehearsal"),
     ("HTTPS_PROXY", "http://127.0.0.1:9"),
@@ -32,7 +32,7 @@ pub(super) struct PreparedRun {
     pub(super) launch: Launch,
     pub(super) agents: AgentFacts,
     _rehearsal: Option<Rehearsal>,
-    /// The conversation that the run continues, linked where MassGen looks for it.
+    /// The conversation that the run continues, linked where MassGen expects it.
     _session: Option<session::SessionLink>,
 }
 
@@ -66,7 +66,7 @@ pub fn environment(spec: &RunSpec) -> Result<Vec<(OsString, OsString)>, Supervis
     }
     let file = spec.env_file.as_deref().map(secrets::read_env_file).transpose()?.unwrap_or_default();
     // The operator lists variables in the env file so that MassGen gets them.
-    let mut wanted: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
-    wanted.push(format!("{}*", configs::SECRET_VARIABLE_PREFIX));
-    Ok(environment::select(environment::merge(std::env::vars_os(), &file).into_iter(), &wanted))
+    let mut listed: Vec<String> = file.iter().map(|(name, _)| name).chain(&spec.pass_env).cloned().collect();
+    listed.push(format!("{}*", configs::SECRET_VARIABLE_PREFIX));
+    Ok(environment::select(environment::merge(std::env::vars_os(), &file).into_iter(), &listed))
 }

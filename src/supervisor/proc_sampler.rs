@@ -24,7 +24,7 @@ pub(super) struct CpuSample {
 
 impl CpuSample {
     pub(super) fn take(own: &[ProcessInfo], leader: &Leader) -> CpuSample {
-        let stats = own.iter().filter_map(|member| open_process(member)?.stat().ok());
+        let stats = own.iter().filter_map(|process| open_process(process)?.stat().ok());
         // A reaped child's CPU time moves to its parent's cutime/cstime, so the sum never decreases.
         let ticks = |stat: procfs::process::Stat| {
             stat.utime + stat.stime + (stat.cutime.max(0) + stat.cstime.max(0)).unsigned_abs()
@@ -40,13 +40,13 @@ impl CpuSample {
     /// How much of one CPU was wanted between an earlier sample and this one, in percent.
     pub(super) fn percent_since(&self, before: &CpuSample) -> u32 {
         let window = self.taken_at.duration_since(before.taken_at).as_secs_f64();
-        let wanted = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
-        if window > 0.0 { (wanted * 100.0 / window).round() as u32 } else { 0 }
+        let demand_s = self.cpu_demand.saturating_sub(before.cpu_demand).as_secs_f64();
+        if window > 0.0 { (demand_s * 100.0 / window).round() as u32 } else { 0 }
     }
 }
 
-fn open_process(member: &ProcessInfo) -> Option<Process> {
-    Process::new(member.identity.pid.cast_signed()).ok()
+fn open_process(process: &ProcessInfo) -> Option<Process> {
+    Process::new(process.identity.pid.cast_signed()).ok()
 }
 
 /// The state of a process as the kernel reports it.
@@ -56,9 +56,9 @@ pub(super) fn process_state(leader: &Leader) -> Option<char> {
 
 /// The outgoing TCP connections of the run's own processes that are open or being opened, without those between two of its
 /// processes.
-pub(super) fn connections(family: &ProcessTree) -> Vec<String> {
+pub(super) fn connections(tree: &ProcessTree) -> Vec<String> {
     let mut tables: BTreeMap<PathBuf, SocketTable> = BTreeMap::new();
-    for process in family.own.iter().filter_map(open_process) {
+    for process in tree.own.iter().filter_map(open_process) {
         let sockets = socket_inodes(&process);
         // Processes in the same network namespace share one table, which may be long.
         let network = std::fs::read_link(format!("/proc/{}/ns/net", process.pid)).unwrap_or_default();
@@ -111,40 +111,40 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     fn myself() -> (Leader, ProcessTree) {
-        let mark = group::identify(std::process::id()).expect("alive");
+        let identity = group::identify(std::process::id()).expect("alive");
         let own =
-            vec![ProcessInfo { identity: mark.clone(), parent_pid: 0, process_group: None, name: "me".to_owned() }];
-        (mark, ProcessTree { own, ..ProcessTree::default() })
+            vec![ProcessInfo { identity: identity.clone(), parent_pid: 0, process_group: None, name: "me".to_owned() }];
+        (identity, ProcessTree { own, ..ProcessTree::default() })
     }
 
     #[test]
-    fn a_connection_to_somebody_else_is_seen_and_one_within_the_run_is_not() {
-        let (_, family) = myself();
+    fn connections_are_listed_unless_both_ends_are_in_the_run() {
+        let (_, tree) = myself();
         let within = TcpListener::bind("127.0.0.1:0").expect("port");
         let _own = TcpStream::connect(within.local_addr().expect("address")).expect("connected");
         // A connection whose remote end has no owner: dropping the listener closes its backlog.
         let listener = TcpListener::bind("127.0.0.1:0").expect("port");
         let address = listener.local_addr().expect("address");
-        assert!(!connections(&family).contains(&address.to_string()));
+        assert!(!connections(&tree).contains(&address.to_string()));
         let stream = TcpStream::connect(address).expect("connected");
         let (_accepted, _) = listener.accept().expect("accepted");
         drop(listener);
-        assert!(connections(&family).contains(&address.to_string()));
+        assert!(connections(&tree).contains(&address.to_string()));
         drop(stream);
-        assert!(!connections(&family).contains(&address.to_string()));
+        assert!(!connections(&tree).contains(&address.to_string()));
     }
 
     #[test]
-    fn work_shows_and_waiting_does_not() {
-        let (leader, family) = myself();
-        let first = CpuSample::take(&family.own, &leader);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(300) {
-            std::hint::black_box(begun.elapsed());
+    fn a_busy_process_shows_cpu_use() {
+        let (leader, tree) = myself();
+        let first = CpuSample::take(&tree.own, &leader);
+        let started_at = Instant::now();
+        while started_at.elapsed() < Duration::from_millis(300) {
+            std::hint::black_box(started_at.elapsed());
         }
-        let second = CpuSample::take(&family.own, &leader);
+        let second = CpuSample::take(&tree.own, &leader);
         assert!(second.percent_since(&first) >= 20, "{}", second.percent_since(&first));
-        assert_eq!(first.percent_since(&second), 0, "time does not run backwards");
+        assert_eq!(first.percent_since(&second), 0, "CPU time never decreases");
         assert!(process_state(&leader).is_some());
     }
 }

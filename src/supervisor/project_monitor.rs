@@ -19,7 +19,7 @@ pub(super) struct ProjectMonitor {
 }
 
 impl ProjectMonitor {
-    /// Notes the state of the project before MassGen starts.
+    /// Records the state of the project before MassGen starts.
     pub(super) fn begin(spec: &RunSpec, state: &StateFolder) -> ProjectMonitor {
         let repository = (spec.context != Context::None).then(|| Repository::of(&spec.project)).flatten();
         ProjectMonitor { files: snapshot(spec, state), repository }
@@ -30,18 +30,18 @@ impl ProjectMonitor {
         self.files.as_ref().and_then(|before| Some(before.diff(&snapshot(spec, state)?)))
     }
 
-    /// Removes what MassGen left in the project's repository. Branches with changes that MassGen did not apply stay, and the warning names
-    /// them. Without such a branch there was nothing to apply, so the warning is dropped.
+    /// Removes MassGen's leftovers from the project's repository. Branches with changes that MassGen did not apply stay, and the warning names
+    /// them. Without such a branch MassGen had no changes to apply, so the warning is dropped.
     pub(super) fn clean(&self, run: &RunContext, spec: &RunSpec, mut warnings: Vec<Warning>) -> Vec<Warning> {
         let Some(repository) = &self.repository else { return warnings };
         let is_shared = is_shared(&run.state, spec);
         let not_applied = warnings.iter().position(|warning| warning.code == NOT_APPLIED);
-        let kept = repository.clean(run.folder.path(), is_shared, not_applied.is_some());
+        let retained = repository.clean(run.folder.path(), is_shared, not_applied.is_some());
         let Some(at) = not_applied.filter(|_| !is_shared) else { return warnings };
-        if kept.is_empty() {
+        if retained.is_empty() {
             warnings.remove(at);
         } else if let Some(warning) = warnings.get_mut(at) {
-            warning.next = Step::MergeBranches.with(kept.join(", "));
+            warning.next = Step::MergeBranches.with(retained.join(", "));
         }
         warnings
     }

@@ -47,11 +47,11 @@ impl ProjectSnapshot {
     /// The difference between this snapshot and a later one: changed, new and deleted files.
     pub(super) fn diff(&self, later: &ProjectSnapshot) -> ChangedFiles {
         let new_or_other = later.0.iter().filter(|(name, stamp)| self.0.get(*name) != Some(stamp));
-        let gone = self.0.keys().filter(|name| !later.0.contains_key(*name));
+        let deleted = self.0.keys().filter(|name| !later.0.contains_key(*name));
         let shown = |name: &Path| text::single_line(&name.to_string_lossy(), MAX_NAME_CHARS);
         let names: Vec<String> = new_or_other
             .map(|(name, _)| shown(name))
-            .chain(gone.map(|name| format!("{} (deleted)", shown(name))))
+            .chain(deleted.map(|name| format!("{} (deleted)", shown(name))))
             .collect();
         ChangedFiles { count: names.len() as u64, files: names.into_iter().take(MAX_NAMED_FILES).collect() }
     }
@@ -62,11 +62,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_new_and_deleted_files_are_told_and_nothing_of_git() {
+    fn changed_new_and_deleted_files_are_listed_except_those_of_git() {
         let root = tempfile::tempdir().expect("temp");
         let put = |name: &str, text: &str| {
             let path = root.path().join(name);
-            std::fs::create_dir_all(path.parent().expect("parent")).expect("made");
+            std::fs::create_dir_all(path.parent().expect("parent")).expect("created");
             std::fs::write(path, text).expect("written");
         };
         for name in ["same", "a/other", "gone", ".git/index", "state/run.json"] {

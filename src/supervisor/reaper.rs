@@ -1,5 +1,5 @@
 //! The parent of MassGen's process, which reaps all processes below it: this supervisor itself, or, after a warm start, the keeper
-//! that the warm process forked. It reports which processes have ended and which are left; it sends no signals.
+//! that the warm process forked. It reports which processes have ended and which remain; it sends no signals.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(super) struct LeaderChild {
 }
 
 impl LeaderChild {
-    /// `None` if no file descriptor is left; then SIGCHLD must do.
+    /// `None` if no file descriptor is available; then only SIGCHLD reports the end.
     pub(super) fn new(leader: &ProcessIdentity) -> Option<LeaderChild> {
         Some(LeaderChild { pid: leader.pid, pidfd: Pidfd::from_fd(group::open_pidfd(leader)?).ok()? })
     }
@@ -34,7 +34,7 @@ pub(super) struct KeeperReaper {
     connection: KeeperConnection,
     keeper: ProcessIdentity,
     leader: ProcessIdentity,
-    /// The first entry in the PATH of all that MassGen starts; see [`group::marked_processes`].
+    /// The first entry in the PATH of all processes that MassGen starts; see [`group::marked_processes`].
     bin: PathBuf,
     /// The leader's exit as the keeper reported it.
     leader_exit: Option<Exit>,
@@ -63,11 +63,11 @@ impl KeeperReaper {
 
     fn reap(&mut self) -> Vec<(u32, Exit)> {
         let mut ended = Vec::new();
-        for news in self.connection.events() {
-            match news {
+        for event in self.connection.events() {
+            match event {
                 KeeperEvent::LeaderExited { exit, left } => {
                     self.leader_exit = Some(exit);
-                    // If no process is left, the keeper exits in a moment; the run is over when it has.
+                    // If no process remains, the keeper is about to exit; its exit ends the run.
                     ended.extend(left.then_some((self.leader.pid, exit)));
                     self.is_reported = left;
                 }
@@ -82,7 +82,7 @@ impl KeeperReaper {
         ended
     }
 
-    /// The keeper exits by itself once no process is left below it, and never before the leader.
+    /// The keeper exits by itself once no process remains below it, and never before the leader.
     fn has_no_processes(&self) -> bool {
         self.is_disconnected && self.leader_exit.is_some()
     }
@@ -91,10 +91,10 @@ impl KeeperReaper {
         if self.has_no_processes() {
             return ProcessTree::default();
         }
-        let family = group::process_tree(self.keeper.pid);
+        let tree = group::process_tree(self.keeper.pid);
         // The keeper still has the same identity after the scan, so the pid was not reused during it.
         if !self.is_disconnected && group::is_alive(&self.keeper) {
-            return family;
+            return tree;
         }
         ProcessTree {
             own: group::marked_processes(&self.bin, std::slice::from_ref(&self.leader)),
@@ -109,7 +109,7 @@ impl Reaper {
         match self {
             Reaper::Supervisor(None) => std::future::pending().await,
             Reaper::Supervisor(Some(child)) => child.pidfd.wait_for_exit().await,
-            Reaper::Keeper(kept) => kept.connection.readable().await,
+            Reaper::Keeper(keeper) => keeper.connection.readable().await,
         }
     }
 
@@ -121,7 +121,7 @@ impl Reaper {
                 child.take_if(|child| ended.iter().any(|(pid, _)| *pid == child.pid));
                 ended
             }
-            Reaper::Keeper(kept) => kept.reap(),
+            Reaper::Keeper(keeper) => keeper.reap(),
         }
     }
 
@@ -129,26 +129,26 @@ impl Reaper {
     pub(super) fn process_tree(&self) -> ProcessTree {
         match self {
             Reaper::Supervisor(_) => group::process_tree(std::process::id()),
-            Reaper::Keeper(kept) => kept.process_tree(),
+            Reaper::Keeper(keeper) => keeper.process_tree(),
         }
     }
 
-    /// Whether no process is left, as the kernel reports it to this process or to the keeper. If the keeper was killed, a scan of
+    /// Whether no process remains, as the kernel reports it to this process or to the keeper. If the keeper was killed, a scan of
     /// /proc decides.
     pub(super) fn has_no_processes(&self) -> bool {
         match self {
             Reaper::Supervisor(_) => group::has_no_children(),
-            Reaper::Keeper(kept) => {
-                kept.has_no_processes() || (kept.is_disconnected && kept.process_tree().own.is_empty())
+            Reaper::Keeper(keeper) => {
+                keeper.has_no_processes() || (keeper.is_disconnected && keeper.process_tree().own.is_empty())
             }
         }
     }
 
-    /// Releases the keeper: the run is over, and nested runs that live on are not this supervisor's task.
+    /// Releases the keeper: the run is over, and this supervisor does not own nested runs that are still live.
     pub(super) fn release(self) {
         match self {
             Reaper::Supervisor(_) => {}
-            Reaper::Keeper(kept) => kept.connection.release(),
+            Reaper::Keeper(keeper) => keeper.connection.release(),
         }
     }
 }

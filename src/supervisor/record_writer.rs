@@ -26,12 +26,12 @@ pub(super) struct StartRoute {
     pub(super) cold_start_reason: Option<String>,
 }
 
-/// What a new digest changes.
+/// The changes in a new digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DigestChange {
     /// Anything differs from the digest before.
     pub(super) is_changed: bool,
-    /// Waiters are to be notified.
+    /// Whether waiters are to be notified.
     pub(super) is_notable: bool,
 }
 
@@ -74,7 +74,7 @@ impl RecordWriter {
     /// Records MassGen's process.
     pub(super) fn leader_started(&mut self, leader: Leader) {
         self.record.state = RunState::Starting { leader: Some(leader) };
-        // No fsync needed: `started` is durable already, and after a power cut no leader process is left to identify.
+        // No fsync needed: `started` is durable already, and after a power cut no leader process remains to identify.
         self.save_and_notify(Durability::NotSynced);
     }
 
@@ -90,7 +90,7 @@ impl RecordWriter {
         true
     }
 
-    /// Takes over a new digest, if there is one. The caller saves it.
+    /// Stores a new digest in the record, if one is given. The caller saves it.
     pub(super) fn digest_read(&mut self, digest: Option<Digest>) -> DigestChange {
         let before = self.record.digest.as_ref();
         let change = DigestChange {
@@ -101,14 +101,14 @@ impl RecordWriter {
         change
     }
 
-    /// Takes over what the run and the runs below it have spent; `true` if the sum has changed. The caller saves it.
+    /// Stores the spend of the run and of the runs below it in the record; `true` if the sum has changed. The caller saves it.
     pub(super) fn spend_counted(&mut self, spent: Spend, spent_by_descendants: Spend) -> bool {
         let before = self.record.total_spent();
         (self.record.spent, self.record.spent_by_descendants) = (spent, spent_by_descendants);
         self.record.total_spent() != before
     }
 
-    /// Writes what has changed. Without a change, it repeats a write that failed.
+    /// Writes the record if it has changed, and repeats a write that failed.
     pub(super) fn publish(&mut self, is_changed: bool, is_notable: bool) {
         if is_notable {
             self.save_and_notify(Durability::NotSynced);
@@ -168,7 +168,7 @@ impl RecordWriter {
 
     /// Repeats a failed write until the record is on disk or the run's folder is gone.
     pub(super) async fn retry_until_saved(&mut self) {
-        // If the whole folder is gone, no process will ever look for it.
+        // If the whole folder is gone, no process will read the ending.
         while self.is_unsaved && self.folder.path().exists() {
             tokio::time::sleep(SAVE_RETRY_INTERVAL).await;
             self.save(Durability::Synced);
@@ -180,7 +180,7 @@ impl RecordWriter {
         self.save(durability);
     }
 
-    /// Writes the record, or notes that it must be written again.
+    /// Writes the record. After a failure, the record counts as unsaved and is written again later.
     fn save(&mut self, durability: Durability) {
         let saved = self.folder.save(&self.record, &self.lock, durability);
         if let (Err(error), false) = (&saved, self.is_unsaved) {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_whose_folder_is_gone_is_given_up() {
+    async fn retries_end_when_the_runs_folder_is_removed() {
         let root = tempfile::tempdir().expect("temp");
         let mut writer = writer(&StateFolder::open(root.path()).expect("opened"));
         std::fs::remove_dir_all(writer.folder.path()).expect("removed");

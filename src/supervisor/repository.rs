@@ -1,4 +1,4 @@
-//! Cleans up what MassGen leaves in the Git repository of a project in which it may write. With `write_mode: auto`, its default, agents use
+//! Removes MassGen's leftovers from the Git repository of a project in which it may write. With `write_mode: auto`, its default, agents use
 //! worktrees on branches `massgen/<8 hex digits>` and `presenter_<8 hex digits>`, and MassGen adds a line to `info/exclude`. The cleanup after
 //! the run keeps branches with changes that MassGen did not apply. It never touches files of the project.
 
@@ -18,8 +18,8 @@ pub(super) struct Repository {
     common: PathBuf,
     /// The branches that have names in MassGen's format and that no live run uses.
     branches: BTreeSet<String>,
-    /// The branches of runs that were live already. They are deleted too if nothing is lost with them: the end of those runs leaves them to
-    /// the last run in the project.
+    /// The branches of runs that were live already. They are deleted too if they have no changes: those runs leave the cleanup to the
+    /// last run in the project.
     of_live_runs: BTreeSet<String>,
     /// The user's own branches `massgen/…` with their commits. MassGen deletes them when it starts (`cleanup_orphaned_branches`).
     own: BTreeMap<String, String>,
@@ -28,7 +28,7 @@ pub(super) struct Repository {
 }
 
 impl Repository {
-    /// The repository of a project; `None` if there is none or no `git` accepts it.
+    /// The repository of a project; `None` if the project has none or `git` cannot read it.
     pub(super) fn of(project: &Path) -> Option<Repository> {
         let common = git(project, ["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
         let common = PathBuf::from(common.trim_end_matches('\n'));
@@ -47,7 +47,7 @@ impl Repository {
         Some(Repository { project: project.to_owned(), common, branches, of_live_runs, own, exclude })
     }
 
-    /// Removes what an ended run has left: always its worktree entries; the rest only if the project `is_shared` with no other run, since a
+    /// Removes the leftovers of an ended run: always its worktree entries; the rest only if the project `is_shared` with no other run, since a
     /// branch does not show its run. With `keeps_changes`, branches with changes of agents stay; this returns their names.
     pub(super) fn clean(&self, run: &Path, is_shared: bool, keeps_changes: bool) -> Vec<String> {
         remove_worktree_entries(&self.common, run);
@@ -55,23 +55,23 @@ impl Repository {
         if is_shared {
             return Vec::new();
         }
-        let is_left = |branch: &Branch| !branch.is_checked_out && !self.branches.contains(&branch.name);
-        let left = branches(&self.project).into_iter().filter(is_left).map(|branch| branch.name);
+        let is_leftover = |branch: &Branch| !branch.is_checked_out && !self.branches.contains(&branch.name);
+        let leftovers = branches(&self.project).into_iter().filter(is_leftover).map(|branch| branch.name);
         let may_hold_changes = |branch: &String| keeps_changes || self.of_live_runs.contains(branch);
-        let (kept, left): (Vec<_>, Vec<_>) =
-            left.partition(|branch| may_hold_changes(branch) && self.has_changes(branch));
-        for branch in &left {
-            // If Git was killed while it wrote the branch, its lock file is left, and the branch cannot be deleted.
-            let _there_or_not = std::fs::remove_file(self.common.join(format!("refs/heads/{branch}.lock")));
+        let (retained, deletable): (Vec<_>, Vec<_>) =
+            leftovers.partition(|branch| may_hold_changes(branch) && self.has_changes(branch));
+        for branch in &deletable {
+            // If Git was killed while it wrote the branch, its lock file remains, and the branch cannot be deleted.
+            let _missing = std::fs::remove_file(self.common.join(format!("refs/heads/{branch}.lock")));
         }
-        if !left.is_empty() {
-            let arguments = ["branch", "-q", "-D", "--"].into_iter().chain(left.iter().map(String::as_str));
+        if !deletable.is_empty() {
+            let arguments = ["branch", "-q", "-D", "--"].into_iter().chain(deletable.iter().map(String::as_str));
             if git(&self.project, arguments).is_none() {
-                tracing::warn!(?left, "branches that MassGen made could not be deleted");
+                tracing::warn!(branches = ?deletable, "branches that MassGen made could not be deleted");
             }
         }
         self.restore_exclude();
-        kept
+        retained
     }
 
     /// Whether agents committed to a branch; MassGen's own first commit, `[BASELINE] …`, is only a copy of the project.
@@ -93,8 +93,8 @@ impl Repository {
         let path = exclude_file(&self.common);
         let before = self.exclude.as_deref().unwrap_or_default();
         let line_end = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-        let is_as_left = |now: String| now == format!("{before}{line_end}{EXCLUDED}");
-        if !std::fs::read_to_string(&path).is_ok_and(is_as_left) {
+        let has_only_massgens_line = |now: String| now == format!("{before}{line_end}{EXCLUDED}");
+        if !std::fs::read_to_string(&path).is_ok_and(has_only_massgens_line) {
             return;
         }
         let restored = match &self.exclude {
@@ -114,7 +114,7 @@ pub(super) fn forget_worktrees(project: &Path, run: &Path) {
     }
 }
 
-/// The file `gitdir` of each entry names its worktree. `git worktree remove` would also delete what agents wrote there.
+/// The file `gitdir` of each entry names its worktree. `git worktree remove` would also delete the files that agents wrote there.
 fn remove_worktree_entries(common: &Path, run: &Path) {
     for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
         let place = std::fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
@@ -147,7 +147,7 @@ fn branches(project: &Path) -> Vec<Branch> {
     listed.unwrap_or_default().lines().filter_map(branch).collect()
 }
 
-/// The branches below `massgen/` whose names are not as MassGen gives them, each with its commit.
+/// The branches below `massgen/` that have no names in MassGen's format, each with its commit.
 fn user_branches(project: &Path) -> BTreeMap<String, String> {
     let listed = git(project, ["for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads/massgen/"]);
     let branch = |line: &str| {
@@ -186,8 +186,8 @@ mod tests {
         /// A repository with one commit and a hook that leaves a trace if executed, and the folder of a run next to it.
         fn new() -> Scene {
             let scene = Scene { root: tempfile::tempdir().expect("temp") };
-            std::fs::create_dir_all(scene.project()).expect("made");
-            std::fs::create_dir_all(scene.run()).expect("made");
+            std::fs::create_dir_all(scene.project()).expect("created");
+            std::fs::create_dir_all(scene.run()).expect("created");
             scene.git(&["init", "-q"]);
             scene.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m", "one"]);
             scene
@@ -209,8 +209,8 @@ mod tests {
             self.git(&["for-each-ref", "--format=%(refname:short)", "refs/heads"]).lines().map(str::to_owned).collect()
         }
 
-        /// Does what MassGen does in an interrupted round and in a completed one.
-        fn massgen_works(&self, folder: &Path) {
+        /// Creates the worktree and branches that MassGen leaves after an interrupted round and a completed one.
+        fn create_massgen_leftovers(&self, folder: &Path) {
             let at = folder.join("work/.worktree/ctx_1");
             self.git(&["worktree", "add", "-q", "-b", "massgen/0123abcd", at.to_str().expect("UTF-8"), "HEAD"]);
             let commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "--allow-empty", "-m"];
@@ -220,26 +220,26 @@ mod tests {
             std::fs::write(self.project().join(".git/refs/heads/massgen/00000000.lock"), "").expect("written");
             let exclude = self.project().join(".git/info/exclude");
             let before = std::fs::read_to_string(&exclude).unwrap_or_default();
-            std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+            std::fs::create_dir_all(exclude.parent().expect("parent")).expect("created");
             std::fs::write(exclude, before + EXCLUDED).expect("written");
         }
     }
 
     #[test]
-    fn a_repository_is_as_before_the_run() {
+    fn the_cleanup_restores_the_repository() {
         let scene = Scene::new();
         scene.git(&["branch", "massgen/aaaaaaaa"]);
         scene.git(&["branch", "massgen/mine"]);
         let exclude = scene.project().join(".git/info/exclude");
-        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("created");
         std::fs::write(&exclude, "# mine\n").expect("written");
         let before = scene.branches();
         let repository = Repository::of(&scene.project()).expect("a repository");
-        // As MassGen does when it starts.
+        // MassGen does this when it starts.
         scene.git(&["branch", "-q", "-D", "massgen/mine"]);
-        scene.massgen_works(&scene.run());
+        scene.create_massgen_leftovers(&scene.run());
         let hook = scene.project().join(".git/hooks/reference-transaction");
-        std::fs::create_dir_all(hook.parent().expect("parent")).expect("made");
+        std::fs::create_dir_all(hook.parent().expect("parent")).expect("created");
         std::fs::write(&hook, "#!/bin/sh\ntouch executed\n").expect("written");
         std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
         assert!(repository.clean(&scene.run(), false, false).is_empty());
@@ -251,10 +251,10 @@ mod tests {
     }
 
     #[test]
-    fn what_may_belong_to_another_run_or_holds_changes_stays() {
+    fn branches_that_are_in_use_or_have_changes_are_not_deleted() {
         let scene = Scene::new();
         let repository = Repository::of(&scene.project()).expect("a repository");
-        scene.massgen_works(&scene.root.path().join("another"));
+        scene.create_massgen_leftovers(&scene.root.path().join("another"));
         assert!(repository.clean(&scene.run(), true, false).is_empty());
         assert!(scene.branches().contains(&"presenter_89abcdef".to_owned()));
         assert_eq!(repository.clean(&scene.run(), false, true), ["presenter_89abcdef"]);
@@ -275,7 +275,7 @@ mod tests {
         let first = Repository::of(&scene.project()).expect("a repository");
         let at = earlier.join("work/.worktree/ctx_1");
         scene.git(&["worktree", "add", "-q", "-b", "massgen/0ca4080b", at.to_str().expect("UTF-8"), "HEAD"]);
-        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("made");
+        std::fs::create_dir_all(exclude.parent().expect("parent")).expect("created");
         std::fs::write(&exclude, EXCLUDED).expect("written");
         let second = Repository::of(&scene.project()).expect("a repository");
         assert!(first.clean(&earlier, true, false).is_empty());
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_repository_there_is_nothing_to_do() {
+    fn a_folder_without_a_repository_is_accepted() {
         let root = tempfile::tempdir().expect("temp");
         assert!(Repository::of(root.path()).is_none() || root.path().ancestors().any(|at| at.join(".git").exists()));
     }

@@ -1,4 +1,4 @@
-//! What the parts of a supervisor read together: the run's folder and its files, the state folder and the secrets to mask.
+//! The data that all parts of a supervisor read: the run's folder and its files, the state folder and the secrets to mask.
 //! It does not change while the run lives.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::massgen::layout::Layout;
 use crate::registry::{RunFolder, StateFolder};
 use crate::secrets::Secrets;
 
-/// One run's place on disk.
+/// One run's folders and files.
 pub(super) struct RunContext {
     pub(super) folder: RunFolder,
     /// The files in that folder, for reading.

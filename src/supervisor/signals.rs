@@ -1,4 +1,4 @@
-//! The signals that reach a supervisor: a child that ended, and orders to end. It only receives; `group` sends.
+//! The signals that reach a supervisor: a child that ended, and requests to end. It only receives; `group` sends.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -16,12 +16,12 @@ pub(super) struct Signals {
 pub(super) enum SignalEvent {
     /// A process below has ended.
     ChildExited,
-    /// This process is asked to end.
+    /// This process is requested to end.
     Termination,
 }
 
 impl Signals {
-    /// Replaces the signals' default actions. Each signal from here on is kept until [`Signals::next`].
+    /// Replaces the signals' default actions. Later signals are stored until [`Signals::next`] returns them.
     pub(super) fn subscribe() -> Result<Signals, SupervisorError> {
         let subscribe = |kind| signal(kind).map_err(io_error("listen for signals"));
         Ok(Signals {

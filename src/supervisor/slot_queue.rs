@@ -43,22 +43,22 @@ pub(super) async fn wait_for_slot(
     folder.save(record, lock, Durability::Synced)?;
     report_ready();
     let mut shutdown = std::pin::pin!(shutdown_signal());
-    let (mut seen, mut looks, mut ahead) = (None, 0, usize::MAX);
+    let (mut last_checked, mut polls, mut ahead) = (None, 0, usize::MAX);
     loop {
-        if let Some(ask) = folder.stop_request() {
-            return record_stopped(folder, record, lock, ask.reason);
+        if let Some(request) = folder.stop_request() {
+            return record_stopped(folder, record, lock, request.reason);
         }
-        let changed = ledger_modified_at(ledger);
-        if changed != seen || ahead == 0 || looks % POLLS_PER_FULL_CHECK == 0 {
+        let modified_at = ledger_modified_at(ledger);
+        if modified_at != last_checked || ahead == 0 || polls % POLLS_PER_FULL_CHECK == 0 {
             match ledger.try_claim_slot(&record.spec.id, slots) {
                 Ok(SlotClaim::Claimed) => return Ok(QueueOutcome::Admitted),
                 Ok(SlotClaim::Waiting { ahead: before }) => ahead = before,
-                // The disk may be full: no run may start that is not in the ledger.
-                Err(error) => tracing::warn!(%error, "the ledger cannot be kept; the run waits on"),
+                // The disk may be full. A run that is not in the ledger may not start.
+                Err(error) => tracing::warn!(%error, "the ledger cannot be written; the run continues to wait"),
             }
-            seen = changed;
+            last_checked = modified_at;
         }
-        looks += 1;
+        polls += 1;
         tokio::select! {
             () = tokio::time::sleep(POLL_INTERVAL) => {}
             () = &mut shutdown => {
@@ -80,16 +80,9 @@ fn record_stopped(
     reason: Option<String>,
 ) -> Result<QueueOutcome, SupervisorError> {
     let outcome = Outcome::Killed { reason, problem: None };
-    let (exit, at, took) = (Exit::NeverStarted, clock::now(), Duration::ZERO);
-    record.state = RunState::Ended(Ending {
-        outcome,
-        exit,
-        ended_at: at,
-        duration: took,
-        answer: None,
-        stop: None,
-        warnings: Vec::new(),
-    });
+    let (exit, ended_at, duration) = (Exit::NeverStarted, clock::now(), Duration::ZERO);
+    record.state =
+        RunState::Ended(Ending { outcome, exit, ended_at, duration, answer: None, stop: None, warnings: Vec::new() });
     record.seq += 1;
     provenance::save_manifest(folder, record, lock, &known_secrets(folder));
     folder.save(record, lock, Durability::NotSynced)?;

@@ -1,4 +1,4 @@
-//! Tracks what a run has spent: its own spend, that of other MassGen processes that its agents started, and that of the runs below
+//! Tracks the spend of a run: its own spend, that of other MassGen processes that its agents started, and that of the runs below
 //! it. It only counts. A recorded spend never decreases, whatever is reported or removed later.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,36 +48,36 @@ impl SpendTracker {
         self.policy.decide(self.spent() + self.spent_by_descendants())
     }
 
-    /// Counts what the run's own status reports.
+    /// Counts the spend in the run's own status.
     pub(super) fn update_own(&mut self, digest: Option<&Digest>) {
         let now = digest.map(|digest| self.policy.own_spend(digest)).unwrap_or_default();
         self.own_spend = now.component_max(self.own_spend);
     }
 
-    /// Counts what the other MassGen processes in the run's folder report, if their status.json has changed and is complete.
+    /// Counts the spend of other MassGen processes in the run's folder, if their status.json has changed and is complete.
     pub(super) fn update_other_massgens(&mut self, files: &RunFiles, own: &Path) {
         for layout in Layout::find_others(files, own) {
-            let (seen, before) = self.other_massgens.entry(layout.log.clone()).or_default();
+            let (version, spend) = self.other_massgens.entry(layout.log.clone()).or_default();
             let stamp = files.version(&layout.status());
-            if stamp == *seen {
+            if stamp == *version {
                 continue;
             }
             let bytes = files.head(&layout.status(), status::MAX_BYTES);
             // The file is incomplete, too large or does not exist yet: the previous value stays valid.
             let Some(digest) = bytes.ok().and_then(|bytes| status::digest(&bytes).ok()) else { continue };
-            *before = self.policy.own_spend(&digest).component_max(*before);
-            *seen = stamp;
+            *spend = self.policy.own_spend(&digest).component_max(*spend);
+            *version = stamp;
         }
     }
 
-    /// Counts each run below separately: a run whose parent was stopped alone goes on spending.
+    /// Counts each run below separately: a run whose parent was stopped alone continues to spend.
     pub(super) fn update_descendants(&mut self, state: &StateFolder, folder: &RunFolder) {
         let mut next: Vec<RunId> = folder.child_runs();
         next.extend(self.descendants.keys().cloned());
-        let mut looked = BTreeSet::new();
+        let mut visited = BTreeSet::new();
         while let Some(id) = next.pop() {
             let known = self.descendants.entry(id.clone()).or_default();
-            if known.is_final || !looked.insert(id.clone()) {
+            if known.is_final || !visited.insert(id.clone()) {
                 continue;
             }
             if let Ok(record) = state.load(&id) {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_that_falls_hides_nothing_that_others_spend() {
+    fn a_decreasing_own_cost_does_not_hide_the_spend_of_descendants() {
         let mut tracker = SpendTracker::default();
         tracker.update_own(Some(&costs(0.5)));
         tracker.update_own(Some(&costs(0.25)));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn other_massgens_in_the_folder_are_counted_and_stay_counted() {
+    fn the_spend_of_other_massgens_in_the_folder_stays_counted() {
         let root = tempfile::tempdir().expect("temp");
         let status = root.path().join("logs/log_2/turn_1/attempt_1/status.json");
         std::fs::create_dir_all(status.parent().expect("folder")).expect("mkdir");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_below_are_counted_through_all_generations_until_they_end() {
+    fn descendants_of_all_generations_are_counted_until_they_end() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let [top, child, grandchild] = [1, 2, 3].map(|n| create_run(&state, n));
@@ -185,16 +185,16 @@ mod tests {
         };
         assert_eq!(update(), (Usd(12), vec![id(2), id(3)]));
         save(&state, &child, ended(), 6);
-        assert_eq!(update(), (Usd(13), vec![id(3)]), "the run below the one that ended goes on");
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "the descendant of the ended run is still live");
         save(&state, &grandchild, RunState::Starting { leader: None }, 1);
-        assert_eq!(update(), (Usd(13), vec![id(3)]), "no spend decreases");
+        assert_eq!(update(), (Usd(13), vec![id(3)]), "a spend never decreases");
         std::fs::remove_dir_all(child.0.path()).expect("removed");
         save(&state, &grandchild, ended(), 8);
         assert_eq!(update(), (Usd(14), vec![]), "a removed run stays counted");
     }
 
     #[test]
-    fn a_circle_of_runs_is_counted_once() {
+    fn a_cycle_of_runs_is_counted_once() {
         let root = tempfile::tempdir().expect("temp");
         let state = StateFolder::open(root.path()).expect("opened");
         let run = create_run(&state, 1);

@@ -1,5 +1,5 @@
-//! Reads MassGen's status.json while the run lives: only if it has changed, with the votes that count now. It keeps no digest: a file that
-//! is incomplete or too large gives none, and the caller keeps the last good one.
+//! Reads MassGen's status.json while the run lives: only if it has changed, with the votes that count now. It stores no digest: for a file that
+//! is incomplete or too large it returns none, and the caller uses the last good one.
 
 use crate::massgen::files::FileVersion;
 use crate::massgen::layout::Layout;
@@ -26,7 +26,9 @@ impl StatusReader {
         }
         let bytes = run.files.head(&path, status::MAX_BYTES).ok()?;
         let digest = status::masked_digest(&bytes, &run.secrets);
-        let mut digest = digest.inspect_err(|error| tracing::debug!(%error, "kept the last good digest")).ok()?;
+        let mut digest = digest
+            .inspect_err(|error| tracing::debug!(%error, "status.json could not be read; the last good digest stays"))
+            .ok()?;
         self.vote_poll.correct_votes(&mut digest, &run.files, layout, &run.secrets);
         self.version = Some(version);
         Some(digest)
@@ -44,7 +46,7 @@ mod tests {
         let root = tempfile::tempdir().expect("temp");
         let folder = root.path().join("runs/mg-00000000");
         let status = folder.join("logs/log_1/turn_1/attempt_1/status.json");
-        std::fs::create_dir_all(status.parent().expect("folder")).expect("made");
+        std::fs::create_dir_all(status.parent().expect("folder")).expect("created");
         let write = |text: &str| {
             let new = status.with_extension("new");
             std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &status)).expect("written");

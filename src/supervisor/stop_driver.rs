@@ -1,5 +1,5 @@
-//! Carries out a stop: keeps its stage and timer, sends the signals that the pure table `plan` decides, and scans what is left.
-//! It knows the run's processes only as its caller shows them, and touches neither the record nor a file.
+//! Carries out a stop: holds its stage and timer, sends the signals that the pure table `plan` decides, and scans the remaining processes.
+//! It gets the run's processes from its caller, and changes neither the record nor a file.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) struct StopDriver {
     seen_processes: SeenProcesses,
     /// The processes left at the last scan.
     remaining: ProcessTree,
-    /// Whether the kernel knew of a process that the scan of /proc did not find.
+    /// Whether the kernel reported a process that the scan of /proc did not find.
     has_unseen_process: bool,
 }
 
@@ -45,12 +45,12 @@ impl StopDriver {
         }
     }
 
-    /// Whether MassGen works and no stop has begun.
+    /// Whether MassGen works and no stop has started.
     pub(super) fn is_working(&self) -> bool {
         self.stage == StopStage::Working
     }
 
-    /// How the leader ended, once nothing is left to stop.
+    /// How the leader ended, once no process remains to stop.
     pub(super) fn finished(&self) -> Option<&LeaderExit> {
         match &self.stage {
             StopStage::Done(exit) => Some(exit),
@@ -69,27 +69,27 @@ impl StopDriver {
         self.timer
     }
 
-    /// MassGen was never started, so there is nothing to stop.
+    /// MassGen was never started, so no stop is needed.
     pub(super) fn never_started(&mut self) -> LeaderExit {
         let exit = LeaderExit { cause: None, exit: Exit::NeverStarted, force: Force::None };
         self.stage = StopStage::Done(exit.clone());
         exit
     }
 
-    /// Decides whether the stop that is about to begin includes nested runs. Ignored once a stop has begun.
+    /// Sets whether the next stop includes nested runs. It has no effect once a stop has started.
     pub(super) fn choose_scope(&mut self, stops_nested: bool) {
         if self.is_working() {
             self.stops_nested = stops_nested;
         }
     }
 
-    /// Notes when the stop began and which processes it found. The caller then puts the stop on record and calls [`StopDriver::stop`].
+    /// Records the start time of the stop and the processes at that time. The caller then writes the stop to the record and calls [`StopDriver::stop`].
     pub(super) fn announce(&mut self, processes: RunProcesses<'_>) {
         self.stopping_since = Some(Instant::now());
         self.seen_processes.add_tree(&processes.reaper.process_tree());
     }
 
-    /// Begins to stop the run: MassGen has `grace` to end by itself after SIGINT.
+    /// Starts to stop the run: MassGen has `grace` to end by itself after SIGINT.
     pub(super) fn stop(&mut self, cause: StopCause, grace: Duration, processes: RunProcesses<'_>) {
         self.advance(StopEvent::Stop { cause, grace }, processes);
     }
@@ -124,9 +124,9 @@ impl StopDriver {
         let survivors = self
             .remaining
             .all()
-            .map(|member| Survivor { pid: member.identity.pid, name: secrets.mask(&member.name).into_owned() });
-        let unseen = self.has_unseen_process.then(|| Survivor { pid: 0, name: "unseen".to_owned() });
-        let survivors = survivors.chain(unseen).collect();
+            .map(|process| Survivor { pid: process.identity.pid, name: secrets.mask(&process.name).into_owned() });
+        let unseen_survivor = self.has_unseen_process.then(|| Survivor { pid: 0, name: "unseen".to_owned() });
+        let survivors = survivors.chain(unseen_survivor).collect();
         let was_stopped = exit.cause.is_some() || exit.force > Force::None;
         was_stopped.then(|| StopReport {
             duration: self.stopping_since.map(|since| since.elapsed()).unwrap_or_default(),
@@ -153,32 +153,32 @@ impl StopDriver {
             StopAction::Terminate => self.terminate(processes),
             StopAction::KillOwn => {
                 self.remaining = self.process_tree(processes);
-                self.remaining.own.iter().for_each(|member| signal_if_alive(&member.identity, StopSignal::Kill));
+                self.remaining.own.iter().for_each(|process| signal_if_alive(&process.identity, StopSignal::Kill));
             }
             StopAction::TerminateRemaining => {
                 self.process_tree(processes)
                     .own
                     .iter()
-                    .for_each(|member| signal_if_alive(&member.identity, StopSignal::Terminate));
+                    .for_each(|process| signal_if_alive(&process.identity, StopSignal::Terminate));
                 self.signal_nested(StopSignal::Terminate, processes);
             }
             StopAction::KillRemaining => {
                 let remaining = self.process_tree(processes);
-                remaining.all().for_each(|member| signal_if_alive(&member.identity, StopSignal::Kill));
+                remaining.all().for_each(|process| signal_if_alive(&process.identity, StopSignal::Kill));
             }
             StopAction::SetTimer(wait) => self.timer = Some(Instant::now() + *wait),
             StopAction::Scan => self.scan_remaining(processes),
         }
     }
 
-    /// Counts the remaining processes. Only the kernel can prove that none is left. Without that proof at least one is, even if the scan of /proc
-    /// found none: it may have been forked during the scan, or it has ended and is reaped in a moment.
+    /// Counts the remaining processes. Only the kernel can prove that none remains. Without that proof the count is at least one,
+    /// even if the scan of /proc found none: a process may have been forked during the scan, or it has ended and is not reaped yet.
     fn scan_remaining(&mut self, processes: RunProcesses<'_>) {
         self.stopping_since.get_or_insert_with(Instant::now);
-        let spared = !self.stops_nested && !processes.reaper.process_tree().nested_supervisors.is_empty();
+        let are_nested_spared = !self.stops_nested && !processes.reaper.process_tree().nested_supervisors.is_empty();
         self.remaining = self.process_tree(processes);
         self.has_unseen_process =
-            self.remaining.all().next().is_none() && !spared && !processes.reaper.has_no_processes();
+            self.remaining.all().next().is_none() && !are_nested_spared && !processes.reaper.has_no_processes();
         let (own, nested) = (
             self.remaining.own.len() + usize::from(self.has_unseen_process),
             self.remaining.nested_supervisors.len() + self.remaining.nested_descendants.len(),
@@ -186,36 +186,36 @@ impl StopDriver {
         self.advance(StopEvent::Remaining { own, nested }, processes);
     }
 
-    /// The process tree that a stop covers: it excludes nested runs that are to live on.
+    /// The process tree that a stop covers: it excludes nested runs that are not to be stopped.
     fn process_tree(&mut self, processes: RunProcesses<'_>) -> ProcessTree {
-        let mut family = processes.reaper.process_tree();
+        let mut tree = processes.reaper.process_tree();
         if !self.stops_nested {
-            family.nested_supervisors.clear();
-            family.nested_descendants.clear();
+            tree.nested_supervisors.clear();
+            tree.nested_descendants.clear();
         }
-        self.seen_processes.add_tree(&family);
-        family
+        self.seen_processes.add_tree(&tree);
+        tree
     }
 
-    fn signal_nested(&mut self, order: StopSignal, processes: RunProcesses<'_>) {
-        let family = self.process_tree(processes);
-        family.nested_supervisors.iter().for_each(|member| signal_if_alive(&member.identity, order));
+    fn signal_nested(&mut self, signal: StopSignal, processes: RunProcesses<'_>) {
+        let tree = self.process_tree(processes);
+        tree.nested_supervisors.iter().for_each(|process| signal_if_alive(&process.identity, signal));
     }
 
     /// Sends SIGTERM to the leader and its process group; servers in their own sessions get time to close by themselves.
     fn terminate(&mut self, processes: RunProcesses<'_>) {
         let group = processes.leader.map(|leader| leader.pid);
-        let members = self.process_tree(processes).own;
+        let own = self.process_tree(processes).own;
         let of_group =
-            members.iter().filter(|member| Some(member.identity.pid) == group || member.process_group == group);
-        of_group.for_each(|member| signal_if_alive(&member.identity, StopSignal::Terminate));
+            own.iter().filter(|process| Some(process.identity.pid) == group || process.process_group == group);
+        of_group.for_each(|process| signal_if_alive(&process.identity, StopSignal::Terminate));
     }
 }
 
 /// A process that has ended needs no signal.
-fn signal_if_alive(mark: &ProcessIdentity, order: StopSignal) {
-    let reached = group::send_signal(mark, order);
-    tracing::debug!(pid = mark.pid, ?order, reached, "signalled");
+fn signal_if_alive(identity: &ProcessIdentity, signal: StopSignal) {
+    let reached = group::send_signal(identity, signal);
+    tracing::debug!(pid = identity.pid, ?signal, reached, "signalled");
 }
 
 #[cfg(test)]

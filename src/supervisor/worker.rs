@@ -1,5 +1,5 @@
-//! The supervisor's main loop: it waits for one event at a time and calls the parts that it concerns, each of which does one job and
-//! calls no other part. Once MassGen lives, an error with the record never ends the loop: the supervisor does not abandon a run because a
+//! The supervisor's main loop: it waits for one event at a time and calls the parts that the event concerns; each part does one job and
+//! calls no other part. Once MassGen runs, an error with the record never ends the loop: the supervisor does not abandon a run because a
 //! disk is full.
 
 use std::path::{Path, PathBuf};
@@ -74,7 +74,8 @@ enum WakeReason {
 }
 
 impl Worker {
-    /// Takes over the run. `record` shows it as started, `agents` is what its config says, and `project` the state of its project.
+    /// Prepares the supervision of a run. `record` shows it as started, `agents` are from its config, and `project` is the state of its
+    /// project.
     pub(super) fn new(
         run: RunContext,
         record: RecordWriter,
@@ -117,20 +118,23 @@ impl Worker {
     pub(super) async fn start(&mut self, me: &Path, launch: &Launch) -> Result<(), SupervisorError> {
         crash::point("supervisor-began");
         let (folder, secrets) = (&self.run.folder, &self.run.secrets);
-        let warm = leader::request_warm_start(launch, folder, &self.run.state, self.spec(), super::report_ready).await;
-        let cold_start_reason = warm.as_ref().err().map(ToString::to_string);
-        if let (Some(because), true) = (&cold_start_reason, self.spec().warm) {
-            tracing::warn!(because, "started cold");
+        let warm_start =
+            leader::request_warm_start(launch, folder, &self.run.state, self.spec(), super::report_ready).await;
+        let cold_start_reason = warm_start.as_ref().err().map(ToString::to_string);
+        if let (Some(reason), true) = (&cold_start_reason, self.spec().warm) {
+            tracing::warn!(reason, "MassGen is started cold");
         }
-        let keeper = warm.as_ref().ok();
+        let keeper = warm_start.as_ref().ok();
         self.record.plan_start(StartRoute {
-            import_wait: keeper.map(|warm| warm.import_wait).filter(|waited| *waited >= MIN_REPORTED_IMPORT),
-            keeper: keeper.map(|warm| warm.keeper.clone()),
+            import_wait: keeper
+                .map(|warm_start| warm_start.import_wait)
+                .filter(|waited| *waited >= MIN_REPORTED_IMPORT),
+            keeper: keeper.map(|warm_start| warm_start.keeper.clone()),
             cold_start_reason,
         })?;
         crash::point("start-recorded");
-        let started = match warm {
-            Ok(warm) => warm.fork_leader(folder, secrets, &self.final_line).await,
+        let started = match warm_start {
+            Ok(warm_start) => warm_start.fork_leader(folder, secrets, &self.final_line).await,
             Err(_) => leader::start_cold(me, launch, folder, secrets, &self.final_line),
         };
         match started {
@@ -234,7 +238,7 @@ impl Worker {
         }
     }
 
-    /// Handles what has changed in the watched folders.
+    /// Handles changes in the watched folders.
     fn refresh(&mut self) {
         self.handle_stop_request();
         self.watch_new_folders();
@@ -277,8 +281,8 @@ impl Worker {
         is_changed || is_log_dir_new
     }
 
-    /// Updates the spend of this run and all runs below it: whether it has changed, and whether it has passed a threshold. The agents of a
-    /// working run are then asked to finish.
+    /// Updates the spend of this run and all runs below it: whether it has changed, and whether it has passed a threshold. In that
+    /// case it requests the agents of a working run to finish.
     fn update_spend(&mut self) -> (bool, bool) {
         let record = self.record.get();
         let update = self.budget.update(&self.run, record.digest.as_ref(), record.log_dir.as_deref());
@@ -329,9 +333,9 @@ impl Worker {
         if !self.liveness.is_due() {
             return;
         }
-        let family = self.reaper.process_tree();
-        if let Some((since, cpu_percent)) = self.liveness.record_sample(CpuSample::take(&family.own, leader)) {
-            let evidence = activity::evidence(&self.run, layout.as_ref(), &family, leader, cpu_percent);
+        let tree = self.reaper.process_tree();
+        if let Some((since, cpu_percent)) = self.liveness.record_sample(CpuSample::take(&tree.own, leader)) {
+            let evidence = activity::evidence(&self.run, layout.as_ref(), &tree, leader, cpu_percent);
             self.record.quiet_sampled(QuietPeriod { since, sampled_at: clock::now(), evidence });
         }
     }
@@ -350,7 +354,7 @@ impl Worker {
         let outputs = std::mem::take(&mut self.outputs);
         let all = futures_util::future::join_all(outputs);
         // A descendant may keep the pipe open; its output does not affect the outcome, so do not wait for it.
-        let _held = tokio::time::timeout(OUTPUT_DRAIN_TIMEOUT, all).await;
+        let _timed_out = tokio::time::timeout(OUTPUT_DRAIN_TIMEOUT, all).await;
     }
 
     /// Records the ending, once all evidence is complete.

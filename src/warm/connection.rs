@@ -1,5 +1,5 @@
 //! The protocol between a supervisor and a warm process: one request with the run's outputs, then lines of JSON. The same
-//! connection stays open between supervisor and keeper until the run ends, so each notices the death of the other.
+//! connection stays open between supervisor and keeper until the run ends, so each process detects the exit of the other.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -22,7 +22,7 @@ use crate::run::Exit;
 
 /// How long to wait for a warm process's answer; a fork takes some hundredths of a second. After that a cold start is faster.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the answer to an accepted question may take: `warm.py` ends a process that takes longer.
+/// How long the answer to an accepted query may take: `warm.py` ends a process that takes longer.
 const EXECUTE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest line from a keeper, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
@@ -55,22 +55,22 @@ pub enum KeeperEvent {
     LeaderExited {
         /// How it ended.
         exit: Exit,
-        /// Whether processes that it started are left.
+        /// Whether processes that it started remain.
         left: bool,
     },
-    /// The keeper has exited: no process was left below it, or it was killed.
+    /// The keeper has exited: no process remained below it, or it was killed.
     Disconnected,
 }
 
-/// Asks the warm processes of a state folder, one after the other, for a keeper for this launch.
+/// Requests a keeper for this launch from the warm processes of a state folder, one after the other.
 ///
 /// # Errors
 ///
-/// Why the run needs a cold start: the first answer, or [`ColdReason::NoProcess`] if there is no process for this MassGen. Nothing has
+/// Why the run needs a cold start: the first refusal, or [`ColdReason::NoProcess`] if no process exists for this MassGen. Nothing has
 /// started yet.
 pub async fn request_fork(
     state: &StateFolder,
-    kind: &Installation,
+    installation: &Installation,
     launch: &Launch,
     lock: &Path,
     outputs: &Outputs,
@@ -81,44 +81,44 @@ pub async fn request_fork(
     request["argv"] = json!(argv.ok_or(ColdReason::NotUtf8)?);
     request["lock"] = json!(lock.to_str().ok_or(ColdReason::NotUtf8)?);
     request["umask"] = json!(current_umask().ok_or_else(|| ColdReason::Io("/proc shows no umask".to_owned()))?);
-    let sockets = sockets_for(state, kind, &launch.env);
-    let (link, answer) =
+    let sockets = sockets_for(state, installation, &launch.env);
+    let (connection, keeper) =
         first_accepted_reply(sockets, &request, Some(outputs), |answer| to_u32(&answer["keeper"])).await?;
-    Ok(ForkTicket { connection: link, keeper: answer })
+    Ok(ForkTicket { connection, keeper })
 }
 
 /// Whether a warm process of this installation would accept a run with this environment.
 ///
 /// # Errors
 ///
-/// Why none would; [`ColdReason::NoProcess`] if there is none.
+/// Why none accepts it; [`ColdReason::NoProcess`] if none exists.
 pub async fn check_compatible(
     state: &StateFolder,
-    kind: &Installation,
+    installation: &Installation,
     env: &Environment,
     cwd: &Path,
 ) -> Result<(), ColdReason> {
     let request = encode_environment(env, cwd).ok_or(ColdReason::NotUtf8)?;
-    let sockets = sockets_for(state, kind, env);
+    let sockets = sockets_for(state, installation, env);
     first_accepted_reply(sockets, &request, None, |answer| (answer["fits"] == true).then_some(())).await.map(|_| ())
 }
 
-/// Makes a warm process of this installation execute the program with these arguments. This is for a question, not a run: the
+/// Makes a warm process of this installation execute the program with these arguments. This is for a query, not a run: the
 /// program prints an answer and exits. Returns its standard output.
 ///
 /// # Errors
 ///
-/// Why none answered; [`ColdReason::NoProcess`] if there is none.
-pub async fn execute(state: &StateFolder, kind: &Installation, launch: &Launch) -> Result<Vec<u8>, ColdReason> {
+/// Why none answered; [`ColdReason::NoProcess`] if none exists.
+pub async fn execute(state: &StateFolder, installation: &Installation, launch: &Launch) -> Result<Vec<u8>, ColdReason> {
     let args = launch.args.iter().map(|arg| arg.to_str());
     let argv: Option<Vec<_>> = std::iter::once(launch.program.to_str()).chain(args).collect();
     let mut request = encode_environment(&launch.env, &launch.cwd).ok_or(ColdReason::NotUtf8)?;
     request["ask"] = json!(argv.ok_or(ColdReason::NotUtf8)?);
     let (out, out_end) = io::pipe()?;
     let outputs = [OwnedFd::from(out_end), OwnedFd::from(File::options().write(true).open("/dev/null")?)];
-    let sockets = sockets_for(state, kind, &launch.env);
+    let sockets = sockets_for(state, installation, &launch.env);
     first_accepted_reply(sockets, &request, Some(&outputs), |answer| (answer["asks"] == true).then_some(())).await?;
-    // The answering process must have the only write ends, so that reading finds the end of the output.
+    // The answering process must have the only write ends, so that a read reaches the end of the output.
     drop(outputs);
     let output = tokio::time::timeout(EXECUTE_TIMEOUT, read_all(out)).await.map_err(|_late| ColdReason::TimedOut)??;
     Ok(output)
@@ -132,8 +132,8 @@ async fn read_all(pipe: io::PipeReader) -> io::Result<Vec<u8>> {
 }
 
 /// The sockets of one installation; the socket of the process for this environment comes first.
-fn sockets_for(state: &StateFolder, kind: &Installation, env: &Environment) -> Vec<PathBuf> {
-    let (own, mut all) = (socket_path(state, kind, env), sockets(state, Some(kind)));
+fn sockets_for(state: &StateFolder, installation: &Installation, env: &Environment) -> Vec<PathBuf> {
+    let (own, mut all) = (socket_path(state, installation, env), sockets(state, Some(installation)));
     all.sort_by_key(|socket| *socket != own);
     all
 }
@@ -143,13 +143,13 @@ async fn first_accepted_reply<T>(
     sockets: Vec<PathBuf>,
     request: &Value,
     outputs: Option<&Outputs>,
-    wanted: impl Fn(&Value) -> Option<T>,
+    accept: impl Fn(&Value) -> Option<T>,
 ) -> Result<(Connection, T), ColdReason> {
-    let mut cold = None;
+    let mut first_reason = None;
     for socket in sockets {
         let reason = match tokio::time::timeout(REPLY_TIMEOUT, send_request(&socket, request, outputs)).await {
-            Ok(Ok((link, answer))) => match wanted(&answer) {
-                Some(good) => return Ok((link, good)),
+            Ok(Ok((connection, answer))) => match accept(&answer) {
+                Some(accepted) => return Ok((connection, accepted)),
                 None => ColdReason::Refused(answer["cold"].as_str().unwrap_or("it gives no reason").to_owned()),
             },
             Ok(Err(error)) => {
@@ -159,9 +159,9 @@ async fn first_accepted_reply<T>(
             }
             Err(_late) => ColdReason::TimedOut,
         };
-        cold.get_or_insert(reason);
+        first_reason.get_or_insert(reason);
     }
-    Err(cold.unwrap_or(ColdReason::NoProcess))
+    Err(first_reason.unwrap_or(ColdReason::NoProcess))
 }
 
 /// The umask of this process, which a cold start would inherit.
@@ -182,35 +182,35 @@ async fn send_request(socket: &Path, request: &Value, outputs: Option<&Outputs>)
     let length = u32::try_from(text.len()).map_err(io::Error::other)?.to_be_bytes();
     send_with_outputs(&stream, &length, outputs)?;
     stream.set_nonblocking(true)?;
-    let mut link = Connection { stream: UnixStream::from_std(stream)?, buffer: Vec::new() };
-    link.stream.write_all(&text).await?;
-    let answer = link.read_line().await?;
-    Ok((link, answer))
+    let mut connection = Connection { stream: UnixStream::from_std(stream)?, buffer: Vec::new() };
+    connection.stream.write_all(&text).await?;
+    let answer = connection.read_line().await?;
+    Ok((connection, answer))
 }
 
 fn send_with_outputs(stream: impl AsFd, bytes: &[u8], outputs: Option<&Outputs>) -> io::Result<()> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut along = SendAncillaryBuffer::new(&mut space);
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
     let outputs = outputs.map(|outputs| outputs.each_ref().map(AsFd::as_fd));
     if let Some(outputs) = &outputs {
-        along.push(SendAncillaryMessage::ScmRights(outputs));
+        ancillary.push(SendAncillaryMessage::ScmRights(outputs));
     }
-    sendmsg(stream, &[IoSlice::new(bytes)], &mut along, SendFlags::NOSIGNAL)?;
+    sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
 impl ForkTicket {
-    /// Tells the keeper to fork MassGen's process. Returns its pid and its start time, in clock ticks since boot.
+    /// Sends the keeper the command to fork MassGen's process. Returns its pid and its start time, in clock ticks since boot.
     ///
     /// # Errors
     ///
     /// The keeper exited or did not answer in time. If it has forked MassGen's process by then, it ends that process once this is dropped.
     pub async fn fork(mut self) -> io::Result<(KeeperConnection, u32, u64)> {
-        let begun = async {
+        let exchange = async {
             self.connection.stream.write_all(FORK_COMMAND).await?;
             self.connection.read_line().await
         };
-        let answer = tokio::time::timeout(REPLY_TIMEOUT, begun).await??;
+        let answer = tokio::time::timeout(REPLY_TIMEOUT, exchange).await??;
         let leader = to_u32(&answer["leader"]).zip(answer["start_ticks"].as_u64());
         let (pid, start_ticks) = leader.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok((KeeperConnection { connection: self.connection, is_disconnected: false }, pid, start_ticks))
@@ -227,24 +227,24 @@ impl KeeperConnection {
 
     /// All events until now.
     pub fn events(&mut self) -> Vec<KeeperEvent> {
-        let was_gone = self.is_disconnected;
-        self.is_disconnected = was_gone || self.connection.fill_buffer();
+        let was_disconnected = self.is_disconnected;
+        self.is_disconnected = was_disconnected || self.connection.fill_buffer();
         let lines = std::iter::from_fn(|| self.connection.next_line());
-        let ends = lines.filter_map(|line| {
+        let exits = lines.filter_map(|line| {
             let exit = &line["exit"];
             let code = exit["code"].as_i64().and_then(|code| i32::try_from(code).ok()).map(Exit::Code);
             let signal = exit["signal"].as_i64().and_then(|signal| i32::try_from(signal).ok()).map(Exit::Signal);
             Some(KeeperEvent::LeaderExited { exit: code.or(signal)?, left: line["left"] == true })
         });
-        let mut news: Vec<KeeperEvent> = ends.collect();
-        news.extend((self.is_disconnected && !was_gone).then_some(KeeperEvent::Disconnected));
-        news
+        let mut events: Vec<KeeperEvent> = exits.collect();
+        events.extend((self.is_disconnected && !was_disconnected).then_some(KeeperEvent::Disconnected));
+        events
     }
 
-    /// Releases the keeper and the processes left below it; without this command it would end them.
+    /// Releases the keeper and the remaining processes below it; without this command the keeper would end them.
     pub fn release(self) {
-        // If the keeper has exited already, there is no receiver.
-        let _gone = self.connection.stream.try_write(RELEASE_COMMAND);
+        // If the keeper has already exited, the command has no receiver.
+        let _disconnected = self.connection.stream.try_write(RELEASE_COMMAND);
     }
 }
 
@@ -271,7 +271,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has arrived into the buffer; `true` at the end of the stream.
+    /// Reads the available bytes into the buffer; `true` at the end of the stream.
     fn fill_buffer(&mut self) -> bool {
         loop {
             match self.stream.try_read_buf(&mut self.buffer) {

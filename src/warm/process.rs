@@ -24,7 +24,7 @@ const LOCK_EXTENSION: &str = "lock";
 const LOG_EXTENSION: &str = "log";
 /// The extension of the file that names a variable which needs a cold start; a process writes it during its import.
 const REFUSAL_EXTENSION: &str = "cold";
-/// The variable that lists the names of variables withheld from a warm process; see `WatchTarget` in `warm.py`.
+/// The variable that lists the names of variables withheld from a warm process; see `ImportRecorder` in `warm.py`.
 const WITHHELD_VARIABLE: &str = "MASSGEN_MCP_WITHHELD";
 /// The age at which files of an ended process are removed.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
@@ -53,7 +53,7 @@ pub struct SpawnSpec {
 /// Its folder or a file in it cannot be created.
 pub fn spawn_spec(
     state: &StateFolder,
-    kind: &Installation,
+    installation: &Installation,
     env: Environment,
     run: &Path,
 ) -> io::Result<Option<SpawnSpec>> {
@@ -67,40 +67,42 @@ pub fn spawn_spec(
     let script = cwd.join(format!("{}.py", short_hash(PYTHON_PROGRAM)));
     write_atomic(&script, PYTHON_PROGRAM.as_bytes(), Durability::NotSynced)?;
     let withheld = withheld_variables(&env, run).join(":");
-    let mut env = shared_environment(env, kind);
-    let name = process_name(kind, &env);
+    let mut env = shared_environment(env, installation);
+    let name = process_name(installation, &env);
     environment::set_variable(&mut env, WITHHELD_VARIABLE, withheld);
     let Some(lock) = OwnerLock::create_or_take(&cwd.join(format!("{name}.{LOCK_EXTENSION}")))? else {
         return Ok(None);
     };
     // A killed process leaves these files; they would be mistaken for files of the new one.
-    for ending in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
-        let _none = std::fs::remove_file(cwd.join(&name).with_extension(ending));
+    for extension in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
+        let _none = std::fs::remove_file(cwd.join(&name).with_extension(extension));
     }
     let idle = IDLE_TIMEOUT.as_secs().to_string();
-    let args = vec!["-u".into(), script.into(), name.into(), kind.program.clone().into(), idle.into()];
-    Ok(Some(SpawnSpec { program: kind.interpreter.clone(), args, env, cwd, lock }))
+    let args = vec!["-u".into(), script.into(), name.into(), installation.program.clone().into(), idle.into()];
+    Ok(Some(SpawnSpec { program: installation.interpreter.clone(), args, env, cwd, lock }))
 }
 
 /// The name of the process for such runs.
-fn process_name(kind: &Installation, common: &Environment) -> String {
-    format!("{}-{}", kind.name_prefix, short_hash(&format!("{common:?}")))
+fn process_name(installation: &Installation, common: &Environment) -> String {
+    format!("{}-{}", installation.name_prefix, short_hash(&format!("{common:?}")))
 }
 
 /// The socket of the process for such runs, whether it exists or not.
-pub(super) fn socket_path(state: &StateFolder, kind: &Installation, env: &Environment) -> PathBuf {
-    process_file(state, kind, env, SOCKET_EXTENSION)
+pub(super) fn socket_path(state: &StateFolder, installation: &Installation, env: &Environment) -> PathBuf {
+    process_file(state, installation, env, SOCKET_EXTENSION)
 }
 
 /// A file of the process for such runs, by its extension.
-fn process_file(state: &StateFolder, kind: &Installation, env: &Environment, ending: &str) -> PathBuf {
-    warm_folder(state).join(process_name(kind, &shared_environment(env.clone(), kind))).with_extension(ending)
+fn process_file(state: &StateFolder, installation: &Installation, env: &Environment, extension: &str) -> PathBuf {
+    warm_folder(state)
+        .join(process_name(installation, &shared_environment(env.clone(), installation)))
+        .with_extension(extension)
 }
 
 /// The state of the process for runs with a given environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarmState {
-    /// There is no such process.
+    /// No such process exists.
     Absent,
     /// It imports MassGen, which takes some seconds.
     Importing,
@@ -109,43 +111,49 @@ pub enum WarmState {
 }
 
 /// The state of the process for runs with this environment.
-pub fn warm_state(state: &StateFolder, kind: &Installation, env: &Environment) -> WarmState {
-    match probe_owner(&process_file(state, kind, env, LOCK_EXTENSION)) {
+pub fn warm_state(state: &StateFolder, installation: &Installation, env: &Environment) -> WarmState {
+    match probe_owner(&process_file(state, installation, env, LOCK_EXTENSION)) {
         Owner::Free | Owner::Missing | Owner::Unknown(_) => WarmState::Absent,
-        Owner::Held if socket_path(state, kind, env).exists() => WarmState::Ready,
+        Owner::Held if socket_path(state, installation, env).exists() => WarmState::Ready,
         Owner::Held => WarmState::Importing,
     }
 }
 
-/// Why a process for such runs ended during its import, if known: the import asked for a variable that was withheld from it.
-pub fn recorded_refusal(state: &StateFolder, kind: &Installation, env: &Environment, run: &Path) -> Option<ColdReason> {
-    let variable = std::fs::read_to_string(process_file(state, kind, env, REFUSAL_EXTENSION)).ok()?;
+/// Why a process for such runs ended during its import, if known: the import read a variable that was withheld from it.
+pub fn recorded_refusal(
+    state: &StateFolder,
+    installation: &Installation,
+    env: &Environment,
+    run: &Path,
+) -> Option<ColdReason> {
+    let variable = std::fs::read_to_string(process_file(state, installation, env, REFUSAL_EXTENSION)).ok()?;
     let is_reason = withheld_variables(env, run).contains(&variable);
     is_reason.then(|| ColdReason::Refused(format!("MassGen's import reads {variable}, which no warm process is given")))
 }
 
 /// The log of the last process for such runs, if it is not empty.
-pub fn log_path(state: &StateFolder, kind: &Installation, env: &Environment) -> Option<PathBuf> {
-    Some(process_file(state, kind, env, LOG_EXTENSION)).filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
+pub fn log_path(state: &StateFolder, installation: &Installation, env: &Environment) -> Option<PathBuf> {
+    Some(process_file(state, installation, env, LOG_EXTENSION))
+        .filter(|log| log.metadata().is_ok_and(|log| log.len() > 0))
 }
 
 /// The names of the variables that a run in this folder has and a warm process does not get: keys, and variables that MassGen reads
 /// from the project's `configs/.env`.
 fn withheld_variables(env: &Environment, run: &Path) -> Vec<String> {
-    let of_project = read_env_file(&run.join("configs/.env")).unwrap_or_default().into_iter().map(|(name, _)| name);
+    let from_project = read_env_file(&run.join("configs/.env")).unwrap_or_default().into_iter().map(|(name, _)| name);
     let names = env.iter().filter_map(|(name, _)| name.to_str());
     let keys =
         names.filter(|name| is_secret_name(name) && !name.starts_with(environment::OWN_PREFIX)).map(str::to_owned);
-    keys.chain(of_project).collect()
+    keys.chain(from_project).collect()
 }
 
-/// Removes keys, which only runs get. `warm.py` itself checks that the import does not ask for them.
-fn shared_environment(mut env: Environment, kind: &Installation) -> Environment {
+/// Removes keys, which only runs get. `warm.py` checks that the import does not read them.
+fn shared_environment(mut env: Environment, installation: &Installation) -> Environment {
     env.retain(|(name, _)| !is_run_specific(&name.to_string_lossy()));
     let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone()).unwrap_or_default();
     let rest = path.to_string_lossy();
     let rest = rest.split_once(':').map(|(_, rest)| rest).unwrap_or_default();
-    environment::set_variable(&mut env, "PATH", format!("{}:{rest}", kind.bin_folder().display()));
+    environment::set_variable(&mut env, "PATH", format!("{}:{rest}", installation.bin_folder().display()));
     env.sort();
     env
 }
@@ -162,23 +170,24 @@ pub fn has_capacity(state: &StateFolder) -> bool {
 /// The available memory without swapping, in bytes: that of the machine, or of its container if less; `None` without /proc.
 fn available_memory() -> Option<u64> {
     let machine = procfs::Current::current().ok().and_then(|memory: procfs::Meminfo| memory.mem_available)?;
-    let of_group = |file: &str| {
+    let cgroup_value = |file: &str| {
         let text = std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(file)).ok()?;
         text.trim().parse::<u64>().ok()
     };
-    let group = of_group("memory.max").zip(of_group("memory.current")).map(|(max, now)| max.saturating_sub(now));
+    let group =
+        cgroup_value("memory.max").zip(cgroup_value("memory.current")).map(|(max, now)| max.saturating_sub(now));
     Some(group.map_or(machine, |group| group.min(machine)))
 }
 
-/// The names of the live warm processes of a state folder, whether they listen yet or not: each holds its lock.
+/// The names of the live warm processes of a state folder, including those that do not listen yet: each holds its lock.
 pub fn live_processes(state: &StateFolder) -> Vec<String> {
     let entries = std::fs::read_dir(warm_folder(state)).into_iter().flatten().flatten().map(|entry| entry.path());
-    let locks = entries.filter(|path| path.extension().is_some_and(|ending| ending == LOCK_EXTENSION));
+    let locks = entries.filter(|path| path.extension().is_some_and(|extension| extension == LOCK_EXTENSION));
     let held = locks.filter(|path| matches!(probe_owner(path), Owner::Held));
     held.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
 }
 
-/// Makes all warm processes end, including those that still import; runs that were started warm go on. Returns the locks of the live
+/// Makes all warm processes exit, including those that still import; runs that were started warm continue. Returns the locks of the live
 /// ones: each lock becomes free when its process has ended.
 pub fn stop_all(state: &StateFolder) -> Vec<OwnerProbe> {
     let folder = warm_folder(state);
@@ -186,10 +195,10 @@ pub fn stop_all(state: &StateFolder) -> Vec<OwnerProbe> {
         let name = folder.join(name);
         let lock = OwnerProbe::open(&name.with_extension(LOCK_EXTENSION)).ok()?;
         // A process ends when its lock file is missing; the connection makes a process that waits for runs check at once.
-        let _gone = std::fs::remove_file(name.with_extension(LOCK_EXTENSION));
-        let _imports_yet = connect(&name.with_extension(SOCKET_EXTENSION));
-        for ending in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
-            let _gone = std::fs::remove_file(name.with_extension(ending));
+        let _missing = std::fs::remove_file(name.with_extension(LOCK_EXTENSION));
+        let _importing = connect(&name.with_extension(SOCKET_EXTENSION));
+        for extension in [SOCKET_EXTENSION, REFUSAL_EXTENSION] {
+            let _missing = std::fs::remove_file(name.with_extension(extension));
         }
         Some(lock)
     });
@@ -200,13 +209,16 @@ pub fn stop_all(state: &StateFolder) -> Vec<OwnerProbe> {
 fn remove_stale_files(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, age) = (entry.path(), entry.metadata().and_then(|meta| meta.modified()).map(|at| at.elapsed()));
-        let limit =
-            if path.extension().is_some_and(|ending| ending == REFUSAL_EXTENSION) { REFUSAL_TTL } else { STALE_AFTER };
+        let limit = if path.extension().is_some_and(|extension| extension == REFUSAL_EXTENSION) {
+            REFUSAL_TTL
+        } else {
+            STALE_AFTER
+        };
         let is_old = matches!(age, Ok(Ok(age)) if age > limit);
         if !is_old {
             continue;
         }
-        // The lock is held during the removal, so that a process which opened the file before notices that it is removed.
+        // The lock is held during the removal, so that a process that has opened the file detects the removal.
         let lock = OwnerLock::try_take(&path.with_extension(LOCK_EXTENSION));
         let is_free = match &lock {
             Ok(taken) => taken.is_some(),
@@ -214,7 +226,7 @@ fn remove_stale_files(folder: &Path) {
         };
         if is_free {
             // Another process has removed it already.
-            let _gone = std::fs::remove_file(path);
+            let _missing = std::fs::remove_file(path);
         }
     }
 }
@@ -227,25 +239,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_old_and_held_by_nobody_is_cleared_away() {
+    fn only_old_files_of_ended_processes_are_removed() {
         let root = tempfile::tempdir().expect("temp");
-        let put = |name: &str, age: Duration| {
-            let file = File::create(root.path().join(name)).expect("made");
+        let create_file = |name: &str, age: Duration| {
+            let file = File::create(root.path().join(name)).expect("created");
             file.set_modified(SystemTime::now() - age).expect("aged");
             file
         };
-        let (old, young) = (STALE_AFTER * 2, Duration::ZERO);
-        let held = put("lives.lock", old);
+        let (old, new) = (STALE_AFTER * 2, Duration::ZERO);
+        let held = create_file("lives.lock", old);
         held.lock().expect("locked");
-        for (name, age) in
-            [("lives.log", old), ("new.lock", young), ("gone.lock", old), ("gone.log", old), ("x.py", old)]
+        for (name, age) in [("lives.log", old), ("new.lock", new), ("gone.lock", old), ("gone.log", old), ("x.py", old)]
         {
-            drop(put(name, age));
+            drop(create_file(name, age));
         }
         remove_stale_files(root.path());
-        let left = std::fs::read_dir(root.path()).expect("read").flatten().map(|entry| entry.file_name());
-        let mut left: Vec<_> = left.collect();
-        left.sort();
-        assert_eq!(left, ["lives.lock", "lives.log", "new.lock"]);
+        let remaining = std::fs::read_dir(root.path()).expect("read").flatten().map(|entry| entry.file_name());
+        let mut remaining: Vec<_> = remaining.collect();
+        remaining.sort();
+        assert_eq!(remaining, ["lives.lock", "lives.log", "new.lock"]);
     }
 }

@@ -1,18 +1,19 @@
-"""MassGen kept warm: imports it once and forks each run from there, which saves the seconds of imports and the memory of all but one.
+"""Keeps MassGen imported in one process and forks each run from it. This saves the seconds of an import and most of its memory.
 
-It is run by MassGen's own interpreter, as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, with its lock as standard
-input, and listens there on the Unix socket NAME.sock until nobody has asked for IDLE_S seconds, a day has passed, or the socket is taken
-away. For each request it forks a keeper, which is a child subreaper and forks MassGen's process, the leader; it tells the run's
-supervisor, over the same connection, who they are and how the leader ended, and it goes when nothing is left below it. When the
-supervisor is gone, the keeper ends all that is below it. The supervisor sends every signal; this program sends none but in that case. It never writes into a
-run's folder, and it answers nobody but its own user. A request with `ask` in place of `argv` is a question: the program answers it on the
-outputs, in a process of its own that ends with that.
+MassGen's own interpreter executes this program as `python -u warm.py NAME PROGRAM IDLE_S` in a private folder, with its lock file as
+standard input. It listens on the Unix socket NAME.sock in that folder and exits after IDLE_S seconds without a request, after one day, or
+when its lock file is removed (by `massgen-mcp warm --stop`, or with the state folder).
 
-A run gets exactly the environment that its supervisor names, with what its own interpreter would change in it at start. What the
-import read of the environment is remembered, and a run for which that would have been another is refused (`cold`, with the reason):
-it has to be started in the usual way.
+For each request it forks a keeper. The keeper is a child subreaper and forks MassGen's process, the leader. Over the connection of the
+request it reports its own pid, the leader's pid and the leader's exit to the run's supervisor. It exits when no process remains below it.
+The supervisor sends all signals to the run, with one exception: if the supervisor dies, the keeper ends all processes below it.
+This program never writes into a run's folder, and only processes of the same user can connect to it.
 
-The process ends when its lock file is no longer there: `massgen-mcp warm --stop` removed it, or the state folder is gone.
+A request with `ask` instead of `argv` is a query: a process of its own executes the program, writes the answer to the outputs and exits.
+
+A run gets exactly the environment that its supervisor sends, plus the changes that its own interpreter would make at startup. This program
+records what the import reads from the environment. If the import would have read other values with a run's environment, it refuses the run
+(`cold`, with the reason), and the run needs a cold start.
 """
 
 import atexit
@@ -34,29 +35,29 @@ import time
 import traceback
 import types
 
-# Variables that differ from run to run and are none of the import's business.
-OF_EACH_RUN = {"PATH", "MASSGEN_LOG_BASE_DIR"}
-OURS = "MASSGEN_MCP_"
-# What is read by walking over the whole environment, or by libraries in C, which do not ask Python for it.
-ALSO_READ = re.compile(
+# Variables that differ from run to run and do not affect the import.
+RUN_SPECIFIC = {"PATH", "MASSGEN_LOG_BASE_DIR"}
+OWN_PREFIX = "MASSGEN_MCP_"
+# Variables that are read by iterating over the whole environment, or by C libraries, which do not use `os.environ`.
+READ_INDIRECTLY = re.compile(
     r"(?i:.*_proxy)|(FASTMCP|DOCKET|TQDM|GIT|LD|OPENSSL|SSL|MALLOC|OMP|OPENBLAS|MKL|OTEL)_.*|PYTHON.*|TZ"
 )
-# What the interpreter reads at its start. What it made of that is compared, not the variables.
-READ_AT_START = re.compile(r"LC_.*|LANG|LANGUAGE|PYTHON.*")
-# Modules that walk over the whole environment, and what they look for there is in ALSO_READ; dotenv asks only in order to set, and
-# what gettext finds is compared (`Watched.find`).
-WALKERS = ("dotenv", "pydantic_settings", "tqdm", "git.", "urllib", "subprocess", "gettext")
-# Names of variables of the run that began this process which were kept from it, such as keys.
-WITHHELD = "MASSGEN_MCP_WITHHELD"
-# How often an idle process looks whether its lock file is there, in seconds.
-LOOK = 5
-# After so many seconds it goes: files that the import read, such as lists of prices, may have been written anew.
-A_DAY = 86400
-# A process that answers a question about a config ends after so many seconds, whoever asked.
-MOST_ASKED = 60
-# What the supervisor says.
-GO, DONE = b"g", b"d"
-RUNS_OWN = re.compile(r"/runs/mg-[a-z0-9]+/bin/?$")
+# Variables that the interpreter reads at startup. The resulting state is compared, not the variables.
+READ_AT_STARTUP = re.compile(r"LC_.*|LANG|LANGUAGE|PYTHON.*")
+# Modules that iterate over the whole environment. READ_INDIRECTLY has the variables that they use. dotenv reads variables only to set
+# them, and the files that gettext finds are compared (`ImportRecorder.find_recorded`).
+ITERATING_MODULES = ("dotenv", "pydantic_settings", "tqdm", "git.", "urllib", "subprocess", "gettext")
+# Lists the variables of the first run that this process did not get, such as keys.
+WITHHELD_VARIABLE = "MASSGEN_MCP_WITHHELD"
+# How often an idle process checks that its lock file exists, in seconds.
+LOCK_CHECK_S = 5
+# The maximum age of a process, in seconds: files that the import has read, such as price lists, may be out of date then.
+MAX_AGE_S = 86400
+# A process that answers a query is ended after this time, in seconds.
+QUERY_TIMEOUT_S = 60
+# The supervisor's commands.
+FORK_COMMAND, RELEASE_COMMAND = b"g", b"d"
+RUN_BIN_FOLDER = re.compile(r"/runs/mg-[a-z0-9]+/bin/?$")
 
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,14 +69,14 @@ def prctl(option, value):
         raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
-# ---- What the interpreter does at its start ----
+# ---- Interpreter startup ----
 
-# Gives `seen`: the variables that the interpreter has set by itself (PEP 538 sets LC_CTYPE), and how it encodes texts.
-SEE = """
+# Sets `state`: the variables that the interpreter itself has set (PEP 538 sets LC_CTYPE), and its text encodings.
+STARTUP_PROBE = """
 import locale, os, sys
 with open("/proc/self/environ", "rb") as environ:
     given = dict(entry.split(b"=", 1) for entry in environ.read().split(b"\\0") if b"=" in entry)
-seen = {
+state = {
     "set": {os.fsdecode(name): os.fsdecode(value) for name, value in os.environb.items() if given.get(name) != value},
     "encodings": [sys.getfilesystemencoding(), sys.getfilesystemencodeerrors(), locale.getpreferredencoding(False).lower(),
                   *(stream.encoding for stream in (sys.stdin, sys.stdout, sys.stderr))],
@@ -85,170 +86,170 @@ seen = {
 """
 
 
-class Start:
-    """This interpreter's start, and what another start of it would come to."""
+class InterpreterStartup:
+    """The state of this interpreter after its startup, and its state after a startup with another environment."""
 
     def __init__(self):
         names = {}
-        exec(SEE, names)
-        self.seen = names["seen"]
+        exec(STARTUP_PROBE, names)
+        self.state = names["state"]
         given = {os.fsdecode(name): os.fsdecode(value) for name, value in names["given"].items()}
-        self.given = read_at_start(given)
+        self.given = variables_read_at_startup(given)
 
-    def with_environment(self, environment):
-        """What the interpreter would see at its start with this environment. It is asked only where the environment differs in what
-        it reads then, which takes some 20 ms."""
-        if read_at_start(environment) == self.given:
-            return self.seen
-        ask = [sys.executable, "-S", "-c", f"{SEE}\nimport json\nprint(json.dumps(seen))"]
-        asked = subprocess.run(ask, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
-        return json.loads(asked.stdout)
+    def startup_with(self, environment):
+        """The state of the interpreter after a startup with this environment. An interpreter is started, which takes about 20 ms, only if
+        the variables that it reads at startup differ."""
+        if variables_read_at_startup(environment) == self.given:
+            return self.state
+        command = [sys.executable, "-S", "-c", f"{STARTUP_PROBE}\nimport json\nprint(json.dumps(state))"]
+        result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+        return json.loads(result.stdout)
 
-    def encodes_like(self, seen):
-        """Whether this process encodes texts as that other start would, once it has adopted its locale. Where the UTF-8 mode is on
-        (PEP 540), files are read as UTF-8 in any locale."""
-        files = "utf-8" if sys.flags.utf8_mode else seen["of_locale"]
-        return seen["encodings"] == self.seen["encodings"] and files == seen["encodings"][2]
+    def encodes_like(self, state):
+        """Whether this process, after it has adopted the locale, has the text encodings of `state`. In UTF-8 mode (PEP 540), files are
+        read as UTF-8 in any locale."""
+        files = "utf-8" if sys.flags.utf8_mode else state["of_locale"]
+        return state["encodings"] == self.state["encodings"] and files == state["encodings"][2]
 
 
-def read_at_start(environment):
-    return {name: value for name, value in environment.items() if READ_AT_START.fullmatch(name)}
+def variables_read_at_startup(environment):
+    return {name: value for name, value in environment.items() if READ_AT_STARTUP.fullmatch(name)}
 
 
 def adopt_locale(errors):
-    """Makes of this process what the run's own interpreter makes of itself at its start, as far as runs may differ in it."""
+    """Sets the locale and error handlers that the run's own interpreter would set at startup; runs may differ in them."""
     try:
         locale.setlocale(locale.LC_CTYPE, "")
     except locale.Error:
-        locale.setlocale(locale.LC_CTYPE, "C")  # As the interpreter has it where a locale is not installed.
-    for stream, way in zip((sys.stdin, sys.stdout, sys.stderr), errors):
-        stream.reconfigure(errors=way)
+        locale.setlocale(locale.LC_CTYPE, "C")  # The interpreter does the same if a locale is not installed.
+    for stream, handler in zip((sys.stdin, sys.stdout, sys.stderr), errors):
+        stream.reconfigure(errors=handler)
 
 
-# ---- The import, watched ----
+# ---- Recording of the import ----
 
 
-class Watched:
-    """What the import asks of the environment, what it changes there, and which .env files it loads.
+class ImportRecorder:
+    """Records which variables the import reads and changes, and which .env files it loads.
 
-    `withheld` are names of variables that the first run has and this process does not; `refuse` is called with the first of them that
-    the import asks for, since the import is of no use to that run then."""
+    `withheld` are the names of variables that the first run has and this process does not. `record_refusal` is called with the first of
+    them that the import reads: that run cannot use the import."""
 
-    def __init__(self, start, withheld, refuse):
-        self.interpreter, self.withheld, self.refuse = start, withheld, refuse
+    def __init__(self, start, withheld, record_refusal):
+        self.interpreter, self.withheld, self.record_refusal = start, withheld, record_refusal
         self.folder = os.getcwd()
-        self.start = dict(os.environ)
+        self.environment_before = dict(os.environ)
         self.read = {}
-        self.catalogues = []
+        self.translations = []
         self.written = set()
-        self.walked_by = set()
+        self.iterated_by = set()
         self.loaded = []
 
     def __enter__(self):
         import dotenv
 
-        usual = os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__
-        self.usual, self.load_dotenv, self.usual_find = usual, dotenv.load_dotenv, gettext.find
+        original = os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__
+        self.original, self.load_dotenv, self.original_find = original, dotenv.load_dotenv, gettext.find
 
         def getitem(environment, name):
-            if isinstance(name, str) and name not in self.written and not who_asks().startswith(WALKERS):
+            if isinstance(name, str) and name not in self.written and not calling_module().startswith(ITERATING_MODULES):
                 value = environment._data.get(os.fsencode(name))
                 self.read.setdefault(name, value)
                 if value is None and name in self.withheld:
-                    self.refuse(name)
-            return usual[0](environment, name)
+                    self.record_refusal(name)
+            return original[0](environment, name)
 
         def setitem(environment, name, value):
-            if not who_asks().startswith("dotenv"):
+            if not calling_module().startswith("dotenv"):
                 self.written.add(name)
-            usual[1](environment, name, value)
+            original[1](environment, name, value)
 
         def walk(environment):
-            self.walked_by.add(who_asks())
-            return usual[2](environment)
+            self.iterated_by.add(calling_module())
+            return original[2](environment)
 
         os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__ = getitem, setitem, walk
-        dotenv.load_dotenv = dotenv.main.load_dotenv = self.load
-        gettext.find = self.find
+        dotenv.load_dotenv = dotenv.main.load_dotenv = self.load_dotenv_recorded
+        gettext.find = self.find_recorded
         return self
 
     def __exit__(self, *_):
         import dotenv
 
-        os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__ = self.usual
+        os._Environ.__getitem__, os._Environ.__setitem__, os._Environ.__iter__ = self.original
         dotenv.load_dotenv = dotenv.main.load_dotenv = self.load_dotenv
-        gettext.find = self.usual_find
+        gettext.find = self.original_find
         self.written = {name: os.environ[name] for name in self.written if name in os.environ}
-        self.end = dict(os.environ)
-        known = all(module.startswith(WALKERS) for module in self.walked_by)
-        self.also_read = ALSO_READ if known else re.compile(".*")
+        self.environment_after = dict(os.environ)
+        known = all(module.startswith(ITERATING_MODULES) for module in self.iterated_by)
+        self.indirectly_read = READ_INDIRECTLY if known else re.compile(".*")
 
-    def load(self, dotenv_path=None, *rest, **options):
-        asker = sys._getframe(1).f_code.co_filename
-        self.loaded.append((dotenv_path, asker, rest, options))
-        path = dotenv_path or found_above(asker)
+    def load_dotenv_recorded(self, dotenv_path=None, *rest, **options):
+        calling_file = sys._getframe(1).f_code.co_filename
+        self.loaded.append((dotenv_path, calling_file, rest, options))
+        path = dotenv_path or find_dotenv(calling_file)
         return self.load_dotenv(path, *rest, **options) if path else False
 
-    def find(self, *asked, **named):
-        found = self.usual_find(*asked, **named)
-        self.catalogues.append((asked, named, found))
+    def find_recorded(self, *arguments, **options):
+        found = self.original_find(*arguments, **options)
+        self.translations.append((arguments, options, found))
         return found
 
-    def imported_with(self, environment, folder):
-        """Makes this process's environment and folder what they would be after an import with these.
+    def adopt_environment(self, environment, folder):
+        """Sets the environment and folder of this process to the values after an import with these.
 
-        Gives why that import could have gone another way, None where it could not, and how streams treat what they cannot encode."""
-        seen = self.interpreter.with_environment(environment)
+        Returns why such an import could have had another result (None if it could not), and the error handlers of the streams."""
+        state = self.interpreter.startup_with(environment)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        os.environ.update(seen["set"])
-        for path, asker, rest, options in self.loaded:
-            whole = os.path.join(self.folder, path) if path else found_above(asker)
-            if path and os.path.commonpath([self.folder, whole]) == self.folder:
-                whole = os.path.join(folder, os.path.relpath(whole, self.folder))
-            if whole:
-                self.load_dotenv(whole, *rest, **options)
-        differs = self.differs(seen)
+        os.environ.update(state["set"])
+        for path, calling_file, rest, options in self.loaded:
+            full_path = os.path.join(self.folder, path) if path else find_dotenv(calling_file)
+            if path and os.path.commonpath([self.folder, full_path]) == self.folder:
+                full_path = os.path.join(folder, os.path.relpath(full_path, self.folder))
+            if full_path:
+                self.load_dotenv(full_path, *rest, **options)
+        difference = self.difference(state)
         os.environ.update(self.written)
-        return differs, seen["errors"]
+        return difference, state["errors"]
 
-    def differs(self, seen):
-        variable = self.other_variable()
+    def difference(self, state):
+        variable = self.changed_variable()
         if variable:
             return f"{variable} is not what it was when MassGen was imported"
-        if not self.interpreter.encodes_like(seen):
+        if not self.interpreter.encodes_like(state):
             return "its locale has another encoding than that with which MassGen was imported"
-        if any(self.usual_find(*asked, **named) != found for asked, named, found in self.catalogues):
+        if any(self.original_find(*arguments, **options) != found for arguments, options, found in self.translations):
             return "its language has other translations than that with which MassGen was imported"
         return None
 
-    def other_variable(self):
+    def changed_variable(self):
         own = os.environ
         for name, value in sorted(self.read.items()):
-            if not of_each_run(name) and os.environb.get(os.fsencode(name)) != value:
+            if not is_run_specific(name) and os.environb.get(os.fsencode(name)) != value:
                 return name
-        for name in sorted({*self.end, *own} - {*self.written}):
-            if self.also_read.fullmatch(name) and not of_each_run(name) and self.end.get(name) != own.get(name):
+        for name in sorted({*self.environment_after, *own} - {*self.written}):
+            if self.indirectly_read.fullmatch(name) and not is_run_specific(name) and self.environment_after.get(name) != own.get(name):
                 return name
-        return None if path_without_runs(self.start) == path_without_runs(own) else "PATH"
+        return None if path_without_runs(self.environment_before) == path_without_runs(own) else "PATH"
 
 
-def of_each_run(name):
-    return name in OF_EACH_RUN or name.startswith(OURS)
+def is_run_specific(name):
+    return name in RUN_SPECIFIC or name.startswith(OWN_PREFIX)
 
 
-def who_asks():
-    """The module that asks, beyond those through which everybody asks."""
+def calling_module():
+    """The module that reads the environment, without the modules that every read passes through."""
     frame = sys._getframe(2)
     while frame and frame.f_globals.get("__name__") in ("os", "collections.abc", __name__):
         frame = frame.f_back
     return frame.f_globals.get("__name__", "?") if frame else "?"
 
 
-def found_above(asker):
-    """The .env file that dotenv finds for whoever names none: in the folder of the asking file, or the nearest above."""
-    folder = os.path.dirname(os.path.abspath(asker))
+def find_dotenv(calling_file):
+    """The .env file that dotenv finds if the caller names none: in the folder of the calling file, or in the nearest folder above."""
+    folder = os.path.dirname(os.path.abspath(calling_file))
     while not os.path.isfile(os.path.join(folder, ".env")):
         if folder == os.path.dirname(folder):
             return ""
@@ -257,71 +258,71 @@ def found_above(asker):
 
 
 def path_without_runs(environment):
-    """PATH without its first folder, which is the program's, and without those of runs above."""
-    return [folder for folder in environment.get("PATH", "").split(":")[1:] if not RUNS_OWN.search(folder)]
+    """PATH without its first folder, which is the program's, and without the folders of parent runs."""
+    return [folder for folder in environment.get("PATH", "").split(":")[1:] if not RUN_BIN_FOLDER.search(folder)]
 
 
 # ---- One run ----
 
 
 def receive(connection):
-    head, fds, _, _ = socket.recv_fds(connection, 4, 2)
-    missing = struct.unpack("!I", head)[0]
+    header, fds, _, _ = socket.recv_fds(connection, 4, 2)
+    length = struct.unpack("!I", header)[0]
     text = b""
-    while len(text) < missing and (part := connection.recv(missing - len(text))):
+    while len(text) < length and (part := connection.recv(length - len(text))):
         text += part
     return json.loads(text), fds
 
 
-def say(connection, **what):
+def send(connection, **what):
     connection.sendall(json.dumps(what).encode() + b"\n")
 
 
-def keep(connection, watched, code):
-    """The keeper's whole life."""
+def run_keeper(connection, recorder, code):
+    """Handles one request: answers it, or forks MassGen's process and reaps all processes below."""
     prctl(PR_SET_NAME, b"massgen-keeper")
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, outputs = receive(connection)
-    differs, errors = watched.imported_with(request["env"], request["cwd"])
+    difference, errors = recorder.adopt_environment(request["env"], request["cwd"])
     if "ask" in request:
-        # What MassGen says of a config does not depend on the environment of its import.
-        say(connection, asks=True)
-        signal.alarm(MOST_ASKED)
-        become(request["ask"], outputs, code, errors)
-    if differs:
-        return say(connection, cold=differs)
+        # MassGen's verdict on a config does not depend on the environment of the import.
+        send(connection, asks=True)
+        signal.alarm(QUERY_TIMEOUT_S)
+        execute_program(request["ask"], outputs, code, errors)
+    if difference:
+        return send(connection, cold=difference)
     if "argv" not in request:
-        return say(connection, fits=True)
+        return send(connection, fits=True)
     os.setsid()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     os.umask(request["umask"])
-    # Held open, it tells a server below which run it belongs to; that run's record names this process.
+    # A server below identifies its run by this open file; the record of that run names this process.
     lock = os.open(request["lock"], os.O_RDONLY)
     keeper = os.getpid()
-    say(connection, keeper=keeper)
-    # A supervisor that has given up waiting, or that could not put the keeper on record, starts nothing here.
-    if connection.recv(1) != GO:
+    send(connection, keeper=keeper)
+    # A supervisor that timed out, or that could not record the keeper, closes the connection without this command.
+    if connection.recv(1) != FORK_COMMAND:
         return
     leader = os.fork()
     if leader == 0:
         connection.close()
         os.close(lock)
-        lead(request["argv"], outputs, keeper, code, errors)
+        run_leader(request["argv"], outputs, keeper, code, errors)
     for output in outputs:
         os.close(output)
     os.chdir("/")
-    bells = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    told = threading.Event()
-    signal.set_wakeup_fd(bells[1], warn_on_full_buffer=False)
+    wakeup_pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    stop_requested = threading.Event()
+    signal.set_wakeup_fd(wakeup_pipe[1], warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
-    # Read before anybody can reap it: it is the same process, whoever has its pid later.
-    say(connection, leader=leader, start_ticks=start_ticks(leader))
-    look_after(connection, leader, bells[0], told)
+    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
+    # The start time is read before the process can be reaped, so it identifies the process even if its pid is reused later.
+    send(connection, leader=leader, start_ticks=start_ticks(leader))
+    supervise_children(connection, leader, wakeup_pipe[0], stop_requested)
 
 
-def look_after(connection, leader, bell, told):
-    """Reaps whatever ends below, until nothing is left; ends it once the supervisor is gone."""
+def supervise_children(connection, leader, wakeup_fd, stop_requested):
+    """Reaps the processes below until none remains. If the supervisor dies, ends them."""
     ended = False
     while True:
         statuses, left = reap()
@@ -329,20 +330,20 @@ def look_after(connection, leader, bell, told):
             ended = True
             status = statuses[leader]
             try:
-                say(connection, exit=how_it_ended(status), left=left)
+                send(connection, exit=exit_report(status), left=left)
             except OSError:
-                told.set()
+                stop_requested.set()
         if not left:
             return
-        if told.is_set():
-            return end_all()
-        ready, _, _ = select.select([connection, bell], [], [])
-        if bell in ready:
-            os.read(bell, 4096)
+        if stop_requested.is_set():
+            return terminate_children()
+        ready, _, _ = select.select([connection, wakeup_fd], [], [])
+        if wakeup_fd in ready:
+            os.read(wakeup_fd, 4096)
         if connection in ready:
-            if connection.recv(1) == DONE:
+            if connection.recv(1) == RELEASE_COMMAND:
                 return
-            told.set()
+            stop_requested.set()
 
 
 def start_ticks(pid):
@@ -351,7 +352,7 @@ def start_ticks(pid):
 
 
 def reap():
-    """How those ended that have, and whether any are left."""
+    """The exit statuses of the processes that have ended, and whether any process remains."""
     statuses = {}
     while True:
         try:
@@ -363,18 +364,18 @@ def reap():
         statuses[pid] = status
 
 
-def how_it_ended(status):
+def exit_report(status):
     return {"signal": os.WTERMSIG(status)} if os.WIFSIGNALED(status) else {"code": os.WEXITSTATUS(status)}
 
 
-def end_all():
-    """SIGTERM to the children, two seconds, then SIGKILL. A child that ends leaves its own children to this process, so that the
-    children are all that ever has to be signalled, and none of them can be somebody else: only this process reaps them."""
+def terminate_children():
+    """Sends SIGTERM to the children and, after two seconds, SIGKILL. This process adopts the children of a child that ends, so it is enough
+    to signal its children. A child's pid cannot be reused before this process reaps it, so no other process is signalled."""
     for child in children():
         os.kill(child, signal.SIGTERM)
-    pause, until = 0.01, time.monotonic() + 2
+    pause, deadline = 0.01, time.monotonic() + 2
     while reap()[1]:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             for child in children():
                 os.kill(child, signal.SIGKILL)
             pause = min(2 * pause, 1)
@@ -389,29 +390,29 @@ def children():
                 if stat.read().rpartition(")")[2].split()[1] == own:
                     yield int(name)
         except OSError:
-            pass  # It ended during the look.
+            pass  # It ended during the scan.
 
 
-def lead(argv, outputs, keeper, code, errors):
-    """Becomes MassGen's process, and does not return."""
+def run_leader(argv, outputs, keeper, code, errors):
+    """Turns this process into MassGen's process. Does not return."""
     try:
         os.setsid()
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != keeper:
             os._exit(127)
     except BaseException:
-        failed()
-    become(argv, outputs, code, errors)
+        exit_with_traceback()
+    execute_program(argv, outputs, code, errors)
 
 
-def become(argv, outputs, code, errors):
-    """Runs the program with these arguments and outputs, and does not return."""
+def execute_program(argv, outputs, code, errors):
+    """Runs the program with these arguments and outputs. Does not return."""
     try:
-        for number, output in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
-            os.dup2(output, number)
+        for descriptor, output in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
+            os.dup2(output, descriptor)
             os.close(output)
-        for usual in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(usual, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         prctl(PR_SET_NAME, b"massgen")
@@ -422,19 +423,19 @@ def become(argv, outputs, code, errors):
         main = types.ModuleType("__main__")
         main.__file__ = argv[0]
         sys.modules["__main__"] = main
-        os._exit(call(code, main.__dict__))
+        os._exit(run_script(code, main.__dict__))
     except BaseException:
-        failed()
+        exit_with_traceback()
 
 
-def failed():
+def exit_with_traceback():
     traceback.print_exc()
     sys.stderr.flush()
     os._exit(127)
 
 
-def call(code, names):
-    """Runs a script as the interpreter would, to the exit code; only its memory is not cleaned up, which takes seconds."""
+def run_script(code, names):
+    """Runs a script as the interpreter would and returns its exit code. Its memory is not cleaned up, since that takes seconds."""
     status, interrupted = 0, False
     try:
         exec(code, names)
@@ -445,7 +446,7 @@ def call(code, names):
             status = 1
     except BaseException as error:
         status, interrupted = 1, isinstance(error, KeyboardInterrupt)
-        # The frames of this program are none of the script's.
+        # Remove the frame of this program from the traceback.
         sys.excepthook(type(error), error.with_traceback(error.__traceback__.tb_next), error.__traceback__)
     threading._shutdown()
     atexit._run_exitfuncs()
@@ -464,7 +465,7 @@ def call(code, names):
 
 
 def reset_signals():
-    """Undoes what the launcher blocked or ignored: no run inherits it. Python itself ignores two."""
+    """Resets signals that the launcher blocked or ignored, so that no run inherits that. Python itself ignores two signals."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -475,24 +476,24 @@ def main(name, program, idle_s):
     reset_signals()
     os.setsid()
     prctl(PR_SET_NAME, b"massgen-warm")
-    withheld = set(os.environ.pop(WITHHELD, "").split(":"))
-    # The lock that says that this process lives: it came as standard input, so that it was held before.
-    turn, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    # Standard output and error were pipes while Python made its streams of them, as those of runs are.
+    withheld = set(os.environ.pop(WITHHELD_VARIABLE, "").split(":"))
+    # A held lock shows that this process is alive. It is inherited as standard input, so it was held before this process started.
+    lock_fd, null_fd = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null_fd, 0)
+    os.close(null_fd)
+    # Standard output and error are pipes until here, so Python has set up its streams as for a run.
     log = os.open(f"{name}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    is_wanted = lock_is_there(turn, os.path.abspath(f"{name}.lock"))
+    is_wanted = lock_file_checker(lock_fd, os.path.abspath(f"{name}.lock"))
     sys.path[0] = os.path.dirname(os.path.realpath(program))
     sys.argv = [program]
     with open(program) as script:
         code = compile(script.read(), program, "exec")
-    end_unless(is_wanted)
-    with Watched(Start(), withheld, lambda variable: refuse(name, variable)) as watched:
-        # Under another name than __main__ the script imports and does nothing more.
+    exit_when_unwanted(is_wanted)
+    with ImportRecorder(InterpreterStartup(), withheld, lambda variable: record_refusal(name, variable)) as recorder:
+        # Under a name other than __main__ the script only imports.
         exec(code, {"__name__": "__warm__", "__file__": program})
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -500,51 +501,51 @@ def main(name, program, idle_s):
         sys.exit("the import has started threads, and a process with threads cannot be forked")
     gc.collect()
     gc.freeze()
-    serve(name, turn, float(idle_s), watched, code, is_wanted)
-    # Nothing is left to be flushed, and the memory is cleaned up by the kernel.
+    serve(name, lock_fd, float(idle_s), recorder, code, is_wanted)
+    # All output is flushed, and the kernel frees the memory.
     os._exit(0)
 
 
-def lock_is_there(turn, path):
-    """Whether the lock's file is where it was; what `warm --stop` removes, and what goes with the state folder."""
-    own = os.fstat(turn)
+def lock_file_checker(lock_fd, path):
+    """Returns a function: whether the lock file still exists. `warm --stop` removes it; it is also removed with the state folder."""
+    own = os.fstat(lock_fd)
 
-    def is_there():
+    def is_unchanged():
         try:
             return os.path.samestat(os.stat(path), own)
         except OSError:
             return False
 
-    return is_there
+    return is_unchanged
 
 
-def end_unless(is_wanted):
-    """Ends this process in the middle of its import once it is not wanted any more: it looks once a second."""
+def exit_when_unwanted(is_wanted):
+    """Ends this process during its import if its lock file is removed. It checks once a second."""
     signal.signal(signal.SIGALRM, lambda *_: is_wanted() or os._exit(0))
     signal.setitimer(signal.ITIMER_REAL, 1, 1)
 
 
-def refuse(name, variable):
-    """Leaves word that runs with this variable have to be started cold, and ends: the run that waits need not wait for the rest."""
+def record_refusal(name, variable):
+    """Records that runs with this variable need a cold start, and exits, so that a waiting run does not wait for the rest of the import."""
     with open(f"{name}.new", "w") as file:
         file.write(variable)
     os.rename(f"{name}.new", f"{name}.cold")
     os._exit(0)
 
 
-def serve(name, turn, idle_s, watched, code, is_wanted):
-    # The kernel reaps the keepers; nobody has to hear of their end.
+def serve(name, lock_fd, idle_s, recorder, code, is_wanted):
+    # The kernel reaps the keepers; no process needs their exit status.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
-    usual = os.umask(0o177)
+    umask = os.umask(0o177)
     listener.bind(f"{name}.new")
-    os.umask(usual)
+    os.umask(umask)
     listener.listen(64)
     os.rename(f"{name}.new", f"{name}.sock")
     now = time.monotonic()
-    last, idle_at = now + A_DAY, now + idle_s
+    last, idle_at = now + MAX_AGE_S, now + idle_s
     while is_wanted() and now < min(last, idle_at):
-        listener.settimeout(min(LOOK, idle_s))
+        listener.settimeout(min(LOCK_CHECK_S, idle_s))
         try:
             connection, _ = listener.accept()
         except TimeoutError:
@@ -552,21 +553,21 @@ def serve(name, turn, idle_s, watched, code, is_wanted):
         now = time.monotonic()
         if connection and is_wanted():
             idle_at = now + idle_s
-            fork_keeper(listener, turn, connection, watched, code)
+            fork_keeper(listener, lock_fd, connection, recorder, code)
         if connection:
             connection.close()
     if is_wanted():
         os.unlink(f"{name}.sock")
 
 
-def fork_keeper(listener, turn, connection, watched, code):
+def fork_keeper(listener, lock_fd, connection, recorder, code):
     if os.fork() != 0:
         return
     listener.close()
-    os.close(turn)
+    os.close(lock_fd)
     connection.settimeout(None)
     try:
-        keep(connection, watched, code)
+        run_keeper(connection, recorder, code)
     except BaseException:
         traceback.print_exc()
     sys.stderr.flush()

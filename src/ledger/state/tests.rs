@@ -118,7 +118,7 @@ fn live_descendants_of_a_stopped_run_are_charged_to_its_ancestors() {
 }
 
 #[test]
-fn a_repeated_request_is_the_same_run_for_a_minute_and_with_a_key_for_ever() {
+fn a_repeated_request_returns_the_same_run_for_a_minute_and_with_a_key_always() {
     let mut ledger = LedgerState::default();
     let identity = request("q", None, Some("c"));
     ledger.add_run(&application(1, Lineage::new_root(&id(1)), identity.clone()), Cap::default(), Phase::Live, now());
@@ -207,7 +207,7 @@ fn record(n: u8, parent: Option<u8>, state: &RunState, usd: u64) -> RunRecord {
 }
 
 #[test]
-fn a_lost_ledger_is_rebuilt_from_the_records() {
+fn the_state_is_rebuilt_from_the_records() {
     let live = RunState::Starting { leader: None };
     let records = [record(1, None, &ended(), 7), record(2, None, &live, 1), record(3, Some(2), &ended(), 60)];
     let mut ledger = LedgerState::from_records(&records);
@@ -216,7 +216,7 @@ fn a_lost_ledger_is_rebuilt_from_the_records() {
     assert_eq!(ledger.server_charge("s", &spent_so_far), Usd(7 + 1 + 60));
     let again = request("a", Some("k1"), None);
     assert_eq!(ledger.find_duplicate(&again, now(), |_| true, |_| false).expect("known"), Some(id(1)));
-    assert_eq!(ledger.find_duplicate(&again, now(), |_| false, |_| false).expect("it never began"), None);
+    assert_eq!(ledger.find_duplicate(&again, now(), |_| false, |_| false).expect("the run never ran"), None);
 }
 
 fn of_experiment(n: u8) -> AdmissionRequest {
@@ -398,7 +398,7 @@ fn each_experiment_has_its_own_total() {
 }
 
 #[test]
-fn a_key_leads_to_the_run_that_it_started() {
+fn a_key_identifies_the_run_that_it_started() {
     let mut ledger = LedgerState::default();
     let keyed = application(2, Lineage::new_root(&id(2)), request("q", Some("k"), None));
     ledger.add_run(&keyed, Cap::default(), Phase::Live, now());
@@ -406,7 +406,7 @@ fn a_key_leads_to_the_run_that_it_started() {
 }
 
 #[test]
-fn the_version_is_the_one_in_the_file() {
+fn the_format_version_is_written_and_read() {
     let mut newer = serde_json::to_value(LedgerState::default()).expect("encoded");
     assert_eq!(newer["version"], FORMAT_VERSION);
     newer["version"] = (FORMAT_VERSION + 1).into();

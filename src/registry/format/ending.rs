@@ -40,7 +40,8 @@ struct WarningFile {
     next: NextStepFile,
 }
 
-/// The next step: its label, and the fact that belongs to it. Versions up to 0.2.0 wrote the words of an agent, `hint`, and require the field.
+/// The next step: its label, and the fact that belongs to it. Versions up to 0.2.0 wrote the hint for the agent in
+/// `hint`, and require the field.
 #[derive(Serialize, Deserialize)]
 struct NextStepFile {
     #[serde(default)]
@@ -140,9 +141,9 @@ impl From<EndingFile> for Ending {
     }
 }
 
-/// An outcome that only a newer version knows becomes a failure that says so.
-fn outcome_from_label(word: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
-    match word {
+/// An outcome that only a newer version knows becomes a failure with a message about it.
+fn outcome_from_label(label: &str, problem: Option<Problem>, reason: Option<String>) -> Outcome {
+    match label {
         "succeeded" => Outcome::Succeeded,
         "timed_out" => Outcome::TimedOut { ours: true, problem: problem.map(Box::new) },
         "timed_out_by_massgen" => Outcome::TimedOut { ours: false, problem: problem.map(Box::new) },
@@ -173,7 +174,7 @@ impl From<&Problem> for ProblemFile {
 
 impl From<ProblemFile> for Problem {
     fn from(file: ProblemFile) -> Problem {
-        let retry = file.retry.and_then(|word| from_label(RETRY_LABELS, &word));
+        let retry = file.retry.and_then(|label| from_label(RETRY_LABELS, &label));
         Problem { code: file.code, message: file.message, next: file.next.into(), retry, provider: file.provider }
     }
 }

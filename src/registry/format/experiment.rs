@@ -179,17 +179,17 @@ pub(in crate::registry) fn progress_from_json(bytes: &[u8]) -> Result<Experiment
 }
 
 fn close_to_file(why: &CloseReason, at: jiff::Timestamp) -> ClosedFile {
-    let (word, reason) = match why {
+    let (label, reason) = match why {
         CloseReason::AllRun => ("done", None),
         CloseReason::EnoughSucceeded => ("enough", None),
         CloseReason::BudgetExhausted => ("spent", None),
         CloseReason::Stopped { reason } => ("stopped", reason.clone()),
     };
-    ClosedFile { why: word.to_owned(), reason, at }
+    ClosedFile { why: label.to_owned(), reason, at }
 }
 
-fn close_from_label(word: &str, reason: Option<String>) -> CloseReason {
-    match word {
+fn close_from_label(label: &str, reason: Option<String>) -> CloseReason {
+    match label {
         "done" => CloseReason::AllRun,
         "enough" => CloseReason::EnoughSucceeded,
         "spent" => CloseReason::BudgetExhausted,

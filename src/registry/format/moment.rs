@@ -31,8 +31,8 @@ impl From<MomentFile> for Moment {
 }
 
 impl From<&ProcessIdentity> for ProcessIdentityFile {
-    fn from(mark: &ProcessIdentity) -> ProcessIdentityFile {
-        ProcessIdentityFile { pid: mark.pid, start_ticks: mark.start_ticks, boot_id: mark.boot_id.clone() }
+    fn from(identity: &ProcessIdentity) -> ProcessIdentityFile {
+        ProcessIdentityFile { pid: identity.pid, start_ticks: identity.start_ticks, boot_id: identity.boot_id.clone() }
     }
 }
 

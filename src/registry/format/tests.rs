@@ -1,4 +1,4 @@
-//! Every state reads back as itself, and the fixtures of every version stay readable for good.
+//! Every state reads back as itself, and the fixtures of every version stay readable.
 
 use super::*;
 use crate::experiment::{Arm, CloseReason, ExperimentPlan, ExperimentProgress, PlannedRun};
@@ -53,7 +53,7 @@ fn moment() -> Moment {
     Moment { wall: "2026-11-23T15:00:01Z".parse().expect("time"), boot_ms: 7, boot_id: "b".to_owned() }
 }
 
-fn mark() -> ProcessIdentity {
+fn process_identity() -> ProcessIdentity {
     ProcessIdentity { pid: 42, start_ticks: 4_242, boot_id: "b".to_owned() }
 }
 
@@ -95,16 +95,16 @@ fn ending(outcome: Outcome, exit: Exit) -> RunState {
 }
 
 fn states() -> Vec<RunState> {
-    let asked = StopCause::Requested { reason: Some("enough".to_owned()) };
+    let requested = StopCause::Requested { reason: Some("enough".to_owned()) };
     let killed = Outcome::Killed { reason: Some("enough".to_owned()), problem: Some(Box::new(problem())) };
     vec![
         RunState::Queued,
         RunState::Starting { leader: None },
-        RunState::Starting { leader: Some(mark()) },
-        RunState::Running { leader: mark() },
-        RunState::Stopping { leader: mark(), cause: asked },
-        RunState::Stopping { leader: mark(), cause: StopCause::Deadline },
-        RunState::Stopping { leader: mark(), cause: StopCause::Budget },
+        RunState::Starting { leader: Some(process_identity()) },
+        RunState::Running { leader: process_identity() },
+        RunState::Stopping { leader: process_identity(), cause: requested },
+        RunState::Stopping { leader: process_identity(), cause: StopCause::Deadline },
+        RunState::Stopping { leader: process_identity(), cause: StopCause::Budget },
         ending(Outcome::Succeeded, Exit::Code(0)),
         ending(Outcome::Failed(problem()), Exit::NeverStarted),
         ending(Outcome::Failed(known_problem()), Exit::Code(0)),
@@ -200,10 +200,10 @@ fn the_fixtures_of_version_1_stay_readable() {
 }
 
 #[test]
-fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
-    let wild = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
-    let ask = stop_from_json(wild.as_bytes());
-    assert_eq!((ask.grace, ask.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
+fn a_stop_request_file_has_the_limits_of_a_tool_call() {
+    let excessive = format!(r#"{{"version": 1, "grace_s": 1e19, "reason": "{}"}}"#, "x".repeat(9_999));
+    let request = stop_from_json(excessive.as_bytes());
+    assert_eq!((request.grace, request.reason.map(|reason| reason.len())), (MAX_GRACE, Some(MAX_REASON_CHARS)));
     for text in ["", "{}", r#"{"version": 1}"#] {
         assert_eq!(
             stop_from_json(text.as_bytes()),
@@ -215,7 +215,7 @@ fn a_request_to_stop_asks_for_no_more_than_a_call_could() {
 }
 
 #[test]
-fn the_future_is_read_as_far_as_it_goes() {
+fn the_known_fields_of_a_newer_format_are_read() {
     let text = br#"{"version": 9, "seq": 2, "state": "hibernating", "dreams": [1], "digest": {"phase": "x", "agents": [
         {"id": "a", "state": "dreaming", "answers": 1, "mood": 3}], "votes": {}, "finish": "review"}}"#;
     let record = run_from_json(spec(), text).expect("reads");
@@ -268,7 +268,7 @@ fn progress() -> ExperimentProgress {
 }
 
 #[test]
-fn an_experiment_reads_back_as_itself_with_its_configs_beside_it() {
+fn an_experiment_reads_back_as_itself_with_its_config_files() {
     let files: BTreeMap<String, String> = plan_configs(&plan()).map(|(name, text)| (name, text.to_owned())).collect();
     let read = |name: &str| files.get(name).cloned().ok_or_else(|| std::io::ErrorKind::NotFound.into());
     assert_eq!(plan_from_json(&plan_to_json(&plan()).expect("encoded"), read).expect("reads"), plan());
@@ -292,7 +292,7 @@ fn the_fixtures_of_experiments_of_version_1_stay_readable() {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
+fn a_spec_that_cannot_be_encoded_is_an_error_and_leaves_no_file() {
     use std::os::unix::ffi::OsStringExt;
     let project = std::ffi::OsString::from_vec(b"/home/u/caf\xe9".to_vec());
     let spec = RunSpec { project: project.into(), ..spec() };
@@ -304,7 +304,7 @@ fn what_cannot_be_encoded_is_an_error_and_no_empty_file() {
 }
 
 #[test]
-fn the_disk_has_the_label_of_a_step_and_old_words_are_still_read() {
+fn a_step_is_stored_as_its_label_and_hints_of_old_versions_are_read() {
     let states = |next: NextStep| {
         let problem = Problem { next, ..Problem::new("crashed", "m", "x") };
         let json = serde_json::to_value(ending::ProblemFile::from(&problem)).expect("JSON");

@@ -11,7 +11,7 @@ use super::overlong::IdScan;
 pub(super) enum InputLine {
     /// The line, with its line end if it has one.
     Complete(Vec<u8>),
-    /// The line was too long and is discarded; only its id is kept, as JSON.
+    /// The line was too long and is discarded; only its id is stored, as JSON.
     TooLong(Option<Vec<u8>>),
 }
 

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     /// The result of a line in short form: the code and id of its refusal, or its kind.
-    fn word(line: &[u8]) -> String {
+    fn summary(line: &[u8]) -> String {
         match parse_line(line) {
             ParsedLine::Message(message) => match *message {
                 ClientJsonRpcMessage::Request(request) => format!("request {}", request.id),
@@ -128,15 +128,15 @@ mod tests {
             ("{\"id\":7,\"result\":{\"n\":1e400}}", "nothing"),
             ("{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"our own, given back\"}}", "response"),
         ] {
-            assert_eq!(word(line.as_bytes()), expected, "{line}");
+            assert_eq!(summary(line.as_bytes()), expected, "{line}");
         }
     }
 
     #[test]
     fn lines_that_are_not_utf8_are_refused_under_their_id() {
         let line = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"\xff\xfe\"}}";
-        assert_eq!(word(line), "-32600 7");
-        assert_eq!(word(b"\xff\xfe\x00"), "-32700");
+        assert_eq!(summary(line), "-32600 7");
+        assert_eq!(summary(b"\xff\xfe\x00"), "-32700");
     }
 
     #[test]

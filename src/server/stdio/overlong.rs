@@ -1,4 +1,4 @@
-//! Finds the id of a message that is too long to keep, while its bytes are skipped. Pure.
+//! Finds the id of a message that is too long to buffer, while its bytes are skipped. Pure.
 
 /// The longest id that can be found, in bytes of JSON.
 const MAX_ID_BYTES: usize = 300;
@@ -9,7 +9,7 @@ pub(super) struct IdScan {
     depth: usize,
     in_string: bool,
     escaped: bool,
-    /// The beginning of the current name or value in the outermost object.
+    /// The first bytes of the current name or value in the outermost object.
     token: Vec<u8>,
     is_id: bool,
     id: Option<Vec<u8>>,

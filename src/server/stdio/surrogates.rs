@@ -16,7 +16,7 @@ pub(super) fn replace_lone_surrogates(text: &[u8]) -> Option<Vec<u8>> {
                 repaired[at..at + ESCAPE_LEN].copy_from_slice(br"\ufffd");
                 ESCAPE_LEN
             }
-            // An escaped backslash does not begin another escape.
+            // An escaped backslash does not start another escape.
             _ if text[at] == b'\\' => 2,
             _ => 1,
         };

@@ -73,7 +73,9 @@ fn fault_message(text: &[u8], envelope: Option<&Envelope>) -> Cow<'static, str> 
         Err(_) => Cow::Borrowed("the message is not UTF-8"),
         Ok(_) if has_invalid_id => Cow::Borrowed(ID_FORM),
         Ok(text) => match find_fault(text, 0) {
-            Some(ParseFault::TooDeep(most)) => format!("the message is nested more than {most} levels deep").into(),
+            Some(ParseFault::TooDeep(max_levels)) => {
+                format!("the message is nested more than {max_levels} levels deep").into()
+            }
             Some(ParseFault::NumberTooLarge) => Cow::Borrowed("the message has a number that is too large"),
             None => Cow::Borrowed(REQUEST_FORM),
         },
@@ -92,8 +94,8 @@ fn find_fault(json: &str, around: usize) -> Option<ParseFault> {
 
 /// The fault of a JSON text in an argument that is nested too deep to be parsed.
 pub(in crate::server) fn nesting_fault(json: &str) -> Option<ParseFault> {
-    let most = MAX_DEPTH - ARGUMENT_DEPTH;
-    (nesting_depth(json) > most).then_some(ParseFault::TooDeep(most))
+    let max_levels = MAX_DEPTH - ARGUMENT_DEPTH;
+    (nesting_depth(json) > max_levels).then_some(ParseFault::TooDeep(max_levels))
 }
 
 /// The number of levels of objects and lists in a JSON text.
@@ -185,7 +187,7 @@ mod tests {
     }
 
     /// The extension in the call that is parsed from a line.
-    fn mark(line: &str) -> Option<UnparsableArgument> {
+    fn unparsable_argument(line: &str) -> Option<UnparsableArgument> {
         let ParsedLine::Message(message) = message::parse_line(line.as_bytes()) else {
             panic!("{line:.200} is refused")
         };
@@ -196,7 +198,11 @@ mod tests {
 
     #[test]
     fn a_call_is_accepted_without_its_unparsable_argument() {
-        assert_eq!(mark(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))), None, "the deepest that is read");
+        assert_eq!(
+            unparsable_argument(&call(&format!(r#"{{"a":1,"deep":{}}}"#, nested(124)))),
+            None,
+            "the maximum depth"
+        );
         for (arguments, argument, fault) in [
             (format!(r#"{{"a":1e4,"deep":{}}}"#, nested(125)), "deep", ParseFault::TooDeep(124)),
             (format!(r#"{{"deep":{},"a":1}}"#, nested(1_000_000)), "deep", ParseFault::TooDeep(124)),
@@ -204,7 +210,7 @@ mod tests {
             (r#"{"overrides":{"a":[-1e999]}}"#.to_owned(), "overrides", ParseFault::NumberTooLarge),
         ] {
             let expected = UnparsableArgument { argument: argument.to_owned(), fault };
-            assert_eq!(mark(&call(&arguments)), Some(expected), "{arguments:.200}");
+            assert_eq!(unparsable_argument(&call(&arguments)), Some(expected), "{arguments:.200}");
         }
     }
 
@@ -218,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_in_plain_words() {
+    fn refusals_say_what_is_wrong_without_rust_types() {
         for (line, expected) in [
             ("{", "not JSON: the line ends too early"),
             ("GET / HTTP/1.1", "not JSON: byte 1 does not fit"),
@@ -231,7 +237,7 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":[1e400]}"#, "the message has a number that is too large"),
         ] {
             let ParsedLine::Refused(error, _) = message::parse_message(line.as_bytes()) else {
-                panic!("{line} is read")
+                panic!("{line} is not refused")
             };
             assert_eq!(error.message, expected, "{line}");
         }
