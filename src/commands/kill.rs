@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::output::{print_json, print_line, print_sanitized};
 use super::selection::{RunSelector, found_records};
-use crate::fleet::{Fleet, WaitUntil};
+use crate::fleet::{Fleet, Selection, WaitUntil};
 use crate::refusal::Refusal;
 use crate::run::{DEFAULT_GRACE, RunId, RunRecord, StopRequest};
 use crate::view::{self, ReceiptView};
@@ -58,6 +58,10 @@ pub(super) async fn kill(fleet: &Fleet, args: &KillArgs) -> Result<ExitCode, Ref
         }
     }
     let records = found_records(&selection, fleet.snapshot(&selection).await?)?;
+    if matches!(selection, Selection::Runs(_)) {
+        // Its experiment would start it later.
+        records.iter().filter(|run| run.state.ending().is_none()).try_for_each(|run| fleet.check_is_started(run))?;
+    }
     let (mut planned, records): (Vec<_>, Vec<_>) = records.into_iter().partition(|run| fleet.is_planned(run));
     let stops = records.iter().map(|record| stop_run(fleet, &record.spec.id, grace, args.reason.clone()));
     let stopped = join_all(stops).await;

@@ -96,7 +96,7 @@ const PERSON_WORDS: &[(Step, &str)] = &[
         "set orchestrator.coordination.broadcast to \"agents\" or false by overrides; messages reach the agents of a live run",
     ),
     (Step::RaiseLimit, "`massgen-mcp result` prints the best answer so far; for more, run it with a larger {}"),
-    (Step::RestartAfterLoss, "`massgen-mcp result` prints the best answer so far; start it again"),
+    (Step::RestartAfterLoss, "`massgen-mcp result` prints the best answer so far, if any; start it again"),
     (
         Step::RaiseTimeout,
         "`massgen-mcp result` prints the best answer so far, if any; for more time start it again with a larger timeout",

@@ -174,7 +174,7 @@ impl Fleet {
     }
 
     /// Refuses a request for a planned run: it has no folder to write the request to.
-    pub(super) fn check_is_started(&self, run: &RunRecord) -> Result<(), ExperimentError> {
+    pub fn check_is_started(&self, run: &RunRecord) -> Result<(), ExperimentError> {
         if !self.is_planned(run) {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl Fleet {
             let age = Duration::try_from(Timestamp::now().duration_since(experiment.plan.created));
             experiment.plan.request_hash == request_hash
                 && experiment.plan.client == client_id()
-                && age.is_ok_and(|age| age <= DEDUP_WINDOW)
+                && (age.is_ok_and(|age| age <= DEDUP_WINDOW) || is_interrupted(experiment))
         };
         Ok(all.into_iter().find(|experiment| key.is_none() && !request.fresh && is_recent_duplicate(experiment)))
     }
@@ -308,10 +308,15 @@ impl Fleet {
     }
 }
 
+/// Whether an open experiment has lost its driver.
+fn is_interrupted(experiment: &Experiment) -> bool {
+    experiment.progress.closed.is_none() && !experiment.folder.has_live_driver()
+}
+
 /// The lock of an open experiment that has lost its driver; `None` if it has a driver, if that is unknown, or if it is closed.
 fn take_abandoned(experiment: &Experiment) -> Result<Option<OwnerLock>, RegistryError> {
     let (folder, path) = (&experiment.folder, experiment.folder.lock());
-    if experiment.progress.closed.is_some() || folder.has_live_driver() {
+    if !is_interrupted(experiment) {
         return Ok(None);
     }
     let taken = OwnerLock::try_take(&path).map_err(|source| RegistryError::Io { operation: "lock", path, source })?;

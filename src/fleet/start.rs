@@ -126,7 +126,7 @@ impl From<&Settings> for StartLimits {
 
 impl Fleet {
     /// Starts a run, unless the same request did. When this returns, the run is on disk, its supervisor is live, and the run is
-    /// queued, or MassGen's process is recorded, or its ending is.
+    /// queued, or waits for the import of a warm process, or MassGen's process is recorded, or its ending is.
     pub async fn start(&self, start: StartRequest) -> Result<StartedRun, FleetError> {
         let (keys, spec) = (start.keys.0.clone(), start.spec.clone());
         // Done before the ledger is locked: copying a workspace may take long.

@@ -149,9 +149,12 @@ async fn check(context: &ServerContext, experiment_request: ExperimentRequest) -
     let preview = context.fleet.preview_experiment(experiment_request.clone()).await.map_err(Refusal::from);
     let (problems, notes) = match preview {
         Ok(None) => (Vec::new(), Vec::new()),
-        Ok(Some(group)) => {
-            (Vec::new(), vec![format!("the same request has started group {group}, and would give it again")])
-        }
+        Ok(Some(group)) => (
+            Vec::new(),
+            vec![format!(
+                "the same request has started group {group}: the start would return it, and resume it if it was interrupted"
+            )],
+        ),
         Err(refusal) => (vec![refusal.to_single_line(agent_words)], Vec::new()),
     };
     let runs = experiment_request.arms.len() * experiment_request.questions.len() * experiment_request.repeat as usize;

@@ -22,7 +22,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
     ),
     (
         Step::StartNewConversation,
-        "start a new run without continue_run, and say in its question what matters of the earlier one",
+        "start a new run without continue_run (and without `session_id` in its config), and say in its question what matters of the earlier one",
     ),
     (
         Step::WaitForRateLimit,
@@ -96,7 +96,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
         "set orchestrator.coordination.broadcast to \"agents\" or false by overrides; steer_run reaches the agents",
     ),
     (Step::RaiseLimit, "read_result has the best answer so far; for more, run it with a larger {}"),
-    (Step::RestartAfterLoss, "read_result gives the best answer so far; start it again with run_massgen"),
+    (Step::RestartAfterLoss, "read_result gives the best answer so far, if any; start it again with run_massgen"),
     (
         Step::RaiseTimeout,
         "read_result gives the best answer so far, if any; for more time start it again with a larger timeout_s",
@@ -149,7 +149,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
     ),
     (
         Step::WaitForEnd,
-        "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches it now, and `from_run` builds on its best answer so far",
+        "wait for its end with check_status (wait_s, until any_done), then call again; steer_run reaches agents that call tools, and `from_run` builds on the answer of an agent once there is one",
     ),
     (Step::AskWholeQuestion, "call run_massgen without continue_run, with the whole question"),
     (

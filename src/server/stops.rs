@@ -63,6 +63,7 @@ pub(super) async fn stop(context: &ServerContext, request: KillRun, caller: Call
     let planned = unstarted_runs(fleet, &experiments).await?;
     let before = fleet.snapshot(&selection).await;
     let before = before.map_err(|error| Refusal::from(error).with_effect("nothing was stopped"))?.runs;
+    check_none_is_planned(fleet, &selection, &before)?;
     let had_ended = ended_runs(&before);
     let experiments = stop_experiments(fleet, experiments, &stop_request).await?;
     let named = name_live_runs(fleet, &selection, &before);
@@ -91,6 +92,16 @@ pub(super) async fn stop(context: &ServerContext, request: KillRun, caller: Call
     let hint =
         answer_hints::join_hints([hint, note.filter(|_| is_stopping), other_clients_hint(fleet, &selection).await?]);
     Ok(build_answer(fleet, stops, &others, hint, client))
+}
+
+/// A planned run cannot be stopped alone: its experiment would start it later.
+fn check_none_is_planned(fleet: &Fleet, selection: &Selection, runs: &[RunRecord]) -> Result<(), Refusal> {
+    if !matches!(selection, Selection::Runs(_)) {
+        return Ok(());
+    }
+    let checked =
+        runs.iter().filter(|run| run.state.ending().is_none()).try_for_each(|run| fleet.check_is_started(run));
+    checked.map_err(|error| Refusal::from(error).with_effect("nothing was stopped"))
 }
 
 fn parse_stop_request(request: &KillRun) -> Result<StopRequest, Refusal> {

@@ -260,6 +260,10 @@ async fn a_planned_run_is_listed_as_queued() {
     assert_eq!(seen["runs"][0]["state"], "queued", "{seen}");
     assert_eq!(client.refused("read_result", json!({"run_id": last})).await, "nothing_to_read");
     assert_eq!(client.refused("steer_run", json!({"run_id": last, "message": "hello"})).await, "not_started");
+    let kill = client.ask("kill_run", json!({"run_ids": [last]})).await.1;
+    assert!(kill["code"] == "not_started" && kill["message"].to_string().contains("nothing was stopped"), "{kill}");
+    let by_command = lab.command().args(["kill", &last]).output().await.expect("ran");
+    assert!(!by_command.status.success() && String::from_utf8_lossy(&by_command.stderr).contains("(not_started)"));
     assert!(!lab.run_folder(&last).exists(), "a planned run has no folder");
     wait_until("one has begun", || started(&lab) == 1).await;
     let killed = client.call("kill_run", json!({"group": "p", "grace_s": 0, "reason": "seen enough"})).await;

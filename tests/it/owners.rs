@@ -76,3 +76,30 @@ async fn an_experiment_is_resumed_while_its_lock_is_probed() {
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+#[tokio::test]
+async fn an_interrupted_experiment_without_a_name_is_resumed_by_the_same_call_at_any_time() {
+    let lab = Lab::fake();
+    let client = lab.client().await;
+    let gate = lab.project().join("gate");
+    let question = format!("#!fake\nuntil {}\nfinal agent_a done", gate.display());
+    let request = json!({"config": "@rehearsal", "question": question, "repeat": 2});
+    let begun = client.call("run_massgen", request.clone()).await;
+    let lock = experiment_lock(&lab);
+    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
+    let line = driver().expect("driver");
+    let pid = line.split(' ').next().expect("pid");
+    assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
+    wait_until("its lock is free", || driver().is_none() && probe_owner(&lock).is_free()).await;
+    let plan = lock.with_file_name("plan.json");
+    let text = std::fs::read_to_string(&plan).expect("plan.json");
+    let mut long_ago: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    long_ago["created"] = json!("2026-01-01T00:00:00Z");
+    std::fs::write(&plan, long_ago.to_string()).expect("written");
+    let again = client.call("run_massgen", request).await;
+    assert_eq!((&again["resumed"], &again["run_ids"]), (&json!(true), &begun["run_ids"]), "{again}");
+    std::fs::write(&gate, "").expect("written");
+    wait_until("the experiment has ended", || driver().is_none()).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}

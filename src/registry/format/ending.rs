@@ -40,6 +40,9 @@ struct WarningFile {
     next: NextStepFile,
 }
 
+/// Advice in place of a step of a newer version.
+const UNKNOWN_STEP: &str = "a newer massgen-mcp has recorded what to do: update this one";
+
 /// The next step: its label, and the fact that belongs to it. Versions up to 0.2.0 wrote the hint for the agent in
 /// `hint`, and require the field.
 #[derive(Serialize, Deserialize)]
@@ -209,7 +212,11 @@ impl From<&NextStep> for NextStepFile {
 impl From<NextStepFile> for NextStep {
     fn from(file: NextStepFile) -> NextStep {
         let step = file.next.as_deref().and_then(Step::from_label);
-        step.map_or_else(|| file.hint.into(), |step| step.with(file.next_detail.unwrap_or_default()))
+        match step {
+            Some(step) => step.with(file.next_detail.unwrap_or_default()),
+            None if file.next.is_some() && file.hint.is_empty() => UNKNOWN_STEP.into(),
+            None => file.hint.into(),
+        }
     }
 }
 
