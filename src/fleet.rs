@@ -106,6 +106,15 @@ impl Snapshot {
         self.runs.iter().any(RunRecord::is_ending)
     }
 
+    /// Whether the experiment has lost its driver and all runs that it started have ended: nothing happens until it is resumed or stopped.
+    pub fn is_interrupted(&self) -> bool {
+        let Some(ExperimentStatus { experiment, has_live_driver: false }) = &self.experiment else { return false };
+        // A killed driver may have started a run without recording it.
+        let has_started = |run: &RunRecord| run.started.is_some() || experiment.progress.started.contains(&run.spec.id);
+        let is_live = |run: &RunRecord| run.state.ending().is_none() && has_started(run);
+        experiment.progress.closed.is_none() && !self.runs.iter().any(is_live)
+    }
+
     /// Whether the experiment is running and has a live driver.
     fn has_live_driver(&self) -> bool {
         let status = self.experiment.as_ref().filter(|status| status.has_live_driver);

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::output::{print_json, print_sanitized};
 use super::selection::{RunSelector, found_records};
 use super::summary::{exit_code, summary_line, view_of};
-use crate::fleet::{Cursor, Fleet, Selection, WaitUntil};
+use crate::fleet::{Cursor, Fleet, Selection, Snapshot, WaitUntil};
 use crate::refusal::Refusal;
-use crate::run::{RunId, RunRecord};
+use crate::run::{RunId, RunRecord, Step};
 use crate::view::Detail;
 
 /// The runs to wait for.
@@ -57,30 +57,37 @@ pub(super) async fn wait(fleet: &Fleet, timeout: Duration, args: &WaitArgs) -> R
     let selection = args.selector.selection()?;
     let deadline = Instant::now() + args.timeout_s.as_ref().map_or(NO_TIMEOUT, |_| timeout);
     let mut printed = HashMap::new();
-    let mut records = found_records(&selection, fleet.snapshot(&selection).await?)?;
+    let snapshot = fleet.snapshot(&selection).await?;
+    let mut is_interrupted = snapshot.is_interrupted();
+    let mut records = found_records(&selection, snapshot)?;
     loop {
         print_changes(fleet, &records, &mut printed, args.json);
         if is_done(&records, args.any) {
             return Ok(ExitCode::from(worst_exit_code(&records)));
         }
+        if is_interrupted {
+            let message = "the process that starts its runs was killed; nothing more is started";
+            return Err(Refusal::new("conductor_died", message, Step::ResumeOrStopGroup));
+        }
         let remaining = deadline.saturating_duration_since(Instant::now());
         if remaining.is_zero() {
             return Ok(ExitCode::from(EXIT_TIMED_OUT));
         }
-        records = next_change(fleet, &selection, &records, remaining).await?;
+        let snapshot = next_change(fleet, &selection, &records, remaining).await?;
+        (is_interrupted, records) = (snapshot.is_interrupted(), snapshot.runs);
     }
 }
 
-/// The runs after the next notable change, or after the timeout.
+/// The state after the next notable change, or after the timeout.
 async fn next_change(
     fleet: &Fleet,
     selection: &Selection,
     before: &[RunRecord],
     timeout: Duration,
-) -> Result<Vec<RunRecord>, Refusal> {
+) -> Result<Snapshot, Refusal> {
     let since = Some(Cursor::from_runs(before));
     let waited = fleet.wait(selection, WaitUntil::Change, since, timeout, std::future::pending()).await?;
-    Ok(waited.snapshot.runs)
+    Ok(waited.snapshot)
 }
 
 /// Prints a line for each run that has changed since it was last printed.

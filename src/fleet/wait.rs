@@ -133,7 +133,7 @@ impl WaitCondition {
         match self.until {
             WaitUntil::NextChange => self.baseline != *cursor,
             // An experiment has ended once its driver records why.
-            _ if is_over => true,
+            _ if is_over || snapshot.is_interrupted() => true,
             WaitUntil::Change => self.baseline != *cursor,
             // Without a cursor, existing answers count as well; with one, only new answers count.
             WaitUntil::AnyAnswered | WaitUntil::AllAnswered

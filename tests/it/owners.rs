@@ -103,3 +103,34 @@ async fn an_interrupted_experiment_without_a_name_is_resumed_by_the_same_call_at
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+#[tokio::test]
+async fn a_wait_for_an_interrupted_experiment_ends_when_its_started_runs_have_ended() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.args(["--max-runs", "1"]);
+    let client = lab.client_of(command).await;
+    let gate = lab.project().join("gate");
+    let question = format!("#!fake\nannounce\nuntil {}\nfinal agent_a done", gate.display());
+    client.call("run_massgen", json!({"config": "@rehearsal", "question": question, "repeat": 3, "group": "g"})).await;
+    wait_until("a run has started", || lab.processes().iter().any(|line| line.contains(" supervise "))).await;
+    let lock = experiment_lock(&lab);
+    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
+    let line = driver().expect("driver");
+    let pid = line.split(' ').next().expect("pid");
+    assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
+    wait_until("its lock is free", || driver().is_none() && probe_owner(&lock).is_free()).await;
+    std::fs::write(&gate, "").expect("written");
+    let status = client.call("check_status", json!({"group": "g", "until": "all_done", "wait_s": 45})).await;
+    assert_eq!(status["group"]["problem"]["code"], "conductor_died", "{status}");
+    assert!(!status["hint"].to_string().contains("go on waiting"), "it did not wait for its timeout: {status}");
+    let command = lab.command().args(["wait", "--group", "g"]).output().await.expect("ran");
+    let error = String::from_utf8_lossy(&command.stderr).into_owned();
+    assert!(
+        !command.status.success() && error.contains("(conductor_died)") && error.contains("`massgen-mcp kill`"),
+        "{error}"
+    );
+    client.call("kill_run", json!({"group": "g"})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
