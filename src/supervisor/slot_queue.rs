@@ -45,6 +45,10 @@ pub(super) async fn wait_for_slot(
     let mut shutdown = std::pin::pin!(shutdown_signal());
     let (mut last_checked, mut polls, mut ahead) = (None, 0, usize::MAX);
     loop {
+        if !folder.path().exists() {
+            tracing::warn!("the folder of the waiting run was removed; its supervisor ends");
+            return Ok(QueueOutcome::Stopped);
+        }
         if let Some(request) = folder.stop_request() {
             return record_stopped(folder, record, lock, request.reason);
         }

@@ -134,3 +134,24 @@ async fn a_wait_for_an_interrupted_experiment_ends_when_its_started_runs_have_en
     client.close().await;
     lab.nobody_is_left().await;
 }
+
+#[tokio::test]
+async fn the_supervisor_of_a_queued_run_ends_when_its_folder_is_removed() {
+    let lab = Lab::fake();
+    let mut command = lab.command();
+    command.args(["--max-runs", "1"]);
+    let client = lab.client_of(command).await;
+    let endless =
+        |text: &str| json!({"config": "@rehearsal", "question": format!("#!fake\nannounce\nprint {text}\nforever")});
+    let live = client.start(endless("one")).await;
+    client.until(&live, |run| run["state"] == "running").await;
+    let queued = client.start(endless("two")).await;
+    client.until(&queued, |run| run["state"] == "queued").await;
+    let supervisor = || lab.processes().into_iter().any(|line| line.contains(" supervise ") && line.contains(&queued));
+    assert!(supervisor());
+    std::fs::remove_dir_all(lab.run_folder(&queued)).expect("removed");
+    wait_until("its supervisor has ended", || !supervisor()).await;
+    client.call("kill_run", json!({"run_id": live, "grace_s": 0})).await;
+    client.close().await;
+    lab.nobody_is_left().await;
+}
