@@ -6,7 +6,7 @@ use crate::run::{NextStep, Step};
 const PERSON_WORDS: &[(Step, &str)] = &[
     (Step::StartInterrupted, "nothing was run and nothing was spent; start it again"),
     (Step::CorrectConfig, "correct the config, then start it again: what a run needs could not be added to it"),
-    (Step::MendAndStart, "mend what is named, then start it again; nothing was spent"),
+    (Step::MendAndStart, "correct what is named, then start it again; nothing was spent"),
     (
         Step::CorrectNamedCause,
         "correct what the message names (the config, a missing program, a full disk), then start it again",
@@ -62,7 +62,7 @@ const PERSON_WORDS: &[(Step, &str)] = &[
     ),
     (
         Step::ReadBestAfterSignal,
-        "somebody or the system (out of memory, perhaps) ended it; `massgen-mcp result` prints the best answer so far",
+        "a person or the system (out of memory, perhaps) ended it; `massgen-mcp result` prints the best answer so far",
     ),
     (Step::StartAlone, "the other runs of the experiment are not touched by it; start it alone to see more"),
     (Step::UpdateForMore, "read the answer with `massgen-mcp result`; update massgen-mcp to see more"),

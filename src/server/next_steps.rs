@@ -6,7 +6,7 @@ use crate::run::{NextStep, Step};
 const AGENT_WORDS: &[(Step, &str)] = &[
     (Step::StartInterrupted, "nothing was run and nothing was spent; call run_massgen again"),
     (Step::CorrectConfig, "correct the config, then call run_massgen again: what a run needs could not be added to it"),
-    (Step::MendAndStart, "mend what is named, then call run_massgen again; nothing was spent"),
+    (Step::MendAndStart, "correct what is named, then call run_massgen again; nothing was spent"),
     (
         Step::CorrectNamedCause,
         "correct what the message names (the config, a missing program, a full disk), then call run_massgen again",
@@ -62,7 +62,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
     ),
     (
         Step::ReadBestAfterSignal,
-        "somebody or the system (out of memory, perhaps) ended it; read_result gives the best answer so far",
+        "a person or the system (out of memory, perhaps) ended it; read_result gives the best answer so far",
     ),
     (
         Step::StartAlone,
@@ -129,7 +129,7 @@ const AGENT_WORDS: &[(Step, &str)] = &[
     (Step::RetryStart, "nothing was spent; call run_massgen again, and tell the operator if it repeats"),
     (
         Step::ContinueEndedRun,
-        "nobody reads it any more: see read_result; to say something to its agents all the same, call run_massgen with continue_run set to this run and the message as its question",
+        "the run has ended: see read_result; to say something to its agents all the same, call run_massgen with continue_run set to this run and the message as its question",
     ),
     (
         Step::ContinueWithMessage,

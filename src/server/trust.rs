@@ -154,7 +154,7 @@ pub(super) fn read_question_file(settings: &Settings, name: &str) -> Result<Stri
 /// The refusal of a config that cannot be parsed.
 pub(super) fn invalid_config(path: &Path, error: &EditError) -> Refusal {
     let message = format!("`{}` cannot be read: {}", path.display(), text::error_chain(error));
-    Refusal::new("config_invalid", message, "mend the config, then call again")
+    Refusal::new("config_invalid", message, "correct the config, then call again")
 }
 
 /// A text file, with its real path.

@@ -50,6 +50,19 @@ fn experiment_lock(lab: &Lab) -> PathBuf {
     folders.flatten().map(|entry| entry.path().join("lock")).find(|lock| lock.exists()).expect("lock")
 }
 
+/// The driver of an experiment, as a line of the list of processes.
+fn driver(lab: &Lab) -> Option<String> {
+    lab.processes().into_iter().find(|line| line.contains(" conduct "))
+}
+
+async fn kill_driver(lab: &Lab, lock: &Path) {
+    let line = driver(lab).expect("driver");
+    let pid = line.split(' ').next().expect("pid");
+    assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
+    wait_until("the driver has ended and its lock is free", || driver(lab).is_none() && probe_owner(lock).is_free())
+        .await;
+}
+
 #[tokio::test]
 async fn an_experiment_is_resumed_while_its_lock_is_probed() {
     let lab = Lab::fake();
@@ -59,20 +72,15 @@ async fn an_experiment_is_resumed_while_its_lock_is_probed() {
     let request = json!({"config": "@rehearsal", "question": question, "repeat": 2, "group": "g", "request_key": "k"});
     client.call("run_massgen", request.clone()).await;
     let lock = experiment_lock(&lab);
-    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
     for round in 0..ROUNDS {
-        let line = driver().expect("driver");
-        let pid = line.split(' ').next().expect("pid");
-        assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
-        wait_until("the driver has ended and its lock is free", || driver().is_none() && probe_owner(&lock).is_free())
-            .await;
+        kill_driver(&lab, &lock).await;
         let storm = Storm::new(&lock);
         let again = client.call("run_massgen", request.clone()).await;
         assert!(storm.end() > 0, "the lock was probed");
         assert_eq!(again["resumed"], true, "round {round}: {again}");
     }
     std::fs::write(&gate, "").expect("written");
-    wait_until("the experiment has ended", || driver().is_none()).await;
+    wait_until("the experiment has ended", || driver(&lab).is_none()).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -86,11 +94,7 @@ async fn an_interrupted_experiment_without_a_name_is_resumed_by_the_same_call_at
     let request = json!({"config": "@rehearsal", "question": question, "repeat": 2});
     let begun = client.call("run_massgen", request.clone()).await;
     let lock = experiment_lock(&lab);
-    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
-    let line = driver().expect("driver");
-    let pid = line.split(' ').next().expect("pid");
-    assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
-    wait_until("its lock is free", || driver().is_none() && probe_owner(&lock).is_free()).await;
+    kill_driver(&lab, &lock).await;
     let plan = lock.with_file_name("plan.json");
     let text = std::fs::read_to_string(&plan).expect("plan.json");
     let mut long_ago: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -99,7 +103,7 @@ async fn an_interrupted_experiment_without_a_name_is_resumed_by_the_same_call_at
     let again = client.call("run_massgen", request).await;
     assert_eq!((&again["resumed"], &again["run_ids"]), (&json!(true), &begun["run_ids"]), "{again}");
     std::fs::write(&gate, "").expect("written");
-    wait_until("the experiment has ended", || driver().is_none()).await;
+    wait_until("the experiment has ended", || driver(&lab).is_none()).await;
     client.close().await;
     lab.nobody_is_left().await;
 }
@@ -115,11 +119,7 @@ async fn a_wait_for_an_interrupted_experiment_ends_when_its_started_runs_have_en
     client.call("run_massgen", json!({"config": "@rehearsal", "question": question, "repeat": 3, "group": "g"})).await;
     wait_until("a run has started", || lab.processes().iter().any(|line| line.contains(" supervise "))).await;
     let lock = experiment_lock(&lab);
-    let driver = || lab.processes().into_iter().find(|line| line.contains(" conduct "));
-    let line = driver().expect("driver");
-    let pid = line.split(' ').next().expect("pid");
-    assert!(std::process::Command::new("kill").args(["-KILL", pid]).status().expect("kill").success());
-    wait_until("its lock is free", || driver().is_none() && probe_owner(&lock).is_free()).await;
+    kill_driver(&lab, &lock).await;
     std::fs::write(&gate, "").expect("written");
     let status = client.call("check_status", json!({"group": "g", "until": "all_done", "wait_s": 45})).await;
     assert_eq!(status["group"]["problem"]["code"], "conductor_died", "{status}");

@@ -246,7 +246,7 @@ fn timeline_markers(timeline: &Timeline, ids: &[&str]) -> Vec<TimelineMarker> {
             &restart.agent,
             restart.time_s,
             RESTART_MARKER,
-            format!("began anew: {}", format::short_name(&restart.reason, 200)),
+            format!("restarted: {}", format::short_name(&restart.reason, 200)),
         )
     });
     let answers = timeline.answers.iter().filter_map(|answer| {
