@@ -69,7 +69,7 @@ impl SetupError {
             SetupError::Step { last, .. } if last.contains("ensurepip") || last.contains("venv") => {
                 "on Debian and Ubuntu, install the missing part with `apt-get install python3-venv`"
             }
-            SetupError::Step { .. } => "mend what the output names (network, disk), then run the same command again",
+            SetupError::Step { .. } => "correct what the output names (network, disk), then run the same command again",
             SetupError::Io { .. } => "check that the state folder is writable and has 3 GB free",
         }
     }

@@ -8,6 +8,7 @@ use super::wait_limits::AllowedWait;
 use super::{answer_hints, overview, progress, selections};
 use crate::fleet::{Cursor, Selection, WaitUntil};
 use crate::refusal::Refusal;
+use crate::run::RunRecord;
 use crate::view::Detail;
 
 /// Checks the runs of a call.
@@ -35,15 +36,19 @@ pub(super) async fn check(
     let runs = overview::list_runs(&context.fleet, &selection, &snapshot.runs, since.as_ref(), detail);
     let (group, today) = overview::compute_totals(&context.fleet, &selection, &snapshot).await;
     let unreadable = snapshot.unreadable.iter().map(|(id, _)| id.to_string()).collect();
-    let cursor = match &selection {
-        // Runs that have ended are no longer selected by the next call.
-        Selection::Live { .. } => {
-            let live: Vec<_> = snapshot.runs.iter().filter(|run| run.state.ending().is_none()).cloned().collect();
-            Cursor::from_runs(&live).to_string()
-        }
-        Selection::Runs(_) | Selection::Group(_) | Selection::Latest => waited.cursor.to_string(),
-    };
+    let cursor = next_cursor(&selection, &snapshot.runs, &waited.cursor);
     let mut checked = StatusView { runs, group, today, cursor, unreadable, left_out: 0, hint };
     checked.fit(&caller.client, &selection, &snapshot.runs);
     Ok(checked)
+}
+
+/// The cursor for the next call. It leaves out ended runs if that call no longer selects them.
+fn next_cursor(selection: &Selection, runs: &[RunRecord], seen: &Cursor) -> String {
+    match selection {
+        Selection::Live { .. } => {
+            let live: Vec<RunRecord> = runs.iter().filter(|run| run.state.ending().is_none()).cloned().collect();
+            Cursor::from_runs(&live).to_string()
+        }
+        Selection::Runs(_) | Selection::Group(_) | Selection::Latest => seen.to_string(),
+    }
 }

@@ -187,23 +187,7 @@ fn record(n: u8, parent: Option<u8>, state: &RunState, usd: u64) -> RunRecord {
     if let Some(parent) = parent {
         spec.lineage = Lineage { parent: Some(id(parent)), root: id(parent), depth: 1 };
     }
-    RunRecord {
-        spec,
-        version: 1,
-        seq: 1,
-        state: state.clone(),
-        digest: None,
-        started: None,
-        log_dir: None,
-        spent: spent(usd),
-        spent_by_descendants: Spend::default(),
-        keeper: None,
-        cold_start_reason: None,
-        import_wait: None,
-        changed_files: None,
-        ready_answer: None,
-        quiet: None,
-    }
+    RunRecord { state: state.clone(), spent: spent(usd), ..crate::registry::initial_record(spec) }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn only_valid_votes_are_counted() {
         standing_votes(&files, &layout(TOOLS), None, &Secrets::default()).map(|standing| standing.votes)
     };
     write("a/20261124_021011_000000/answer.txt", "one");
-    assert_eq!(standing(), None, "without ballots nobody can tell");
+    assert_eq!(standing(), None, "without votes the result is unknown");
     write("a/20261124_021012_000000/vote.json", &vote_file("a", "agent1.1"));
     write("c/20261124_021012_000000/vote.json", &vote_file("c", "agent1.1"));
     assert_eq!(standing(), Some(BTreeMap::from([("agent1.1".to_owned(), 2)])));
